@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/infer_request.h"
+
+namespace gristmill {
+
+void InferRequest::Reset() {
+  received = ReceivedBytes();
+  sink = nullptr;
+  ticket = 0;
+  arrival_ns = 0;
+  deadline_ns = kNever;
+  cancelled.store(false, std::memory_order_relaxed);
+  model_name = model_version = id = {};
+  inputs.clear();
+  requested_outputs.clear();
+  decoded.clear();
+  rows = 1;
+  enqueue_ns = 0;
+  ordered_inputs.clear();
+  output_indices.clear();
+  encoded_response = Buffer();
+}
+
+}  // namespace gristmill

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// InferRequest, OutputTensor and ResponseSink: one prediction on its way through the server.
+//
+// Life: a front end makes a request, the decoder fills it with views on the received bytes, the engine takes it over,
+// and its sink gets it back exactly once, with an answer or with an error. The request object, and so the received
+// bytes, live until the sink lets them go. Ownership: every string_view and span in a request points into `received` or
+// `decoded`, which the request owns. Thread-safety: one thread at a time owns a request. Only `cancelled` may be
+// touched by another.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/buffer.h"
+#include "core/clock.h"
+#include "core/status.h"
+#include "core/tensor.h"
+
+namespace gristmill {
+
+class InferRequest;
+
+/// One input as the client named it.
+struct InputTensor {
+  std::string_view name;
+  TensorView tensor;
+};
+
+/// One output of an answer. Borrowed: valid while the sink's Complete runs.
+struct OutputTensor {
+  std::string_view name;
+  TensorView tensor;
+};
+
+/// What a request is answered with. Borrowed, as OutputTensor is.
+struct InferResponse {
+  std::string_view model_name;
+  std::string_view model_version;
+  std::string_view id;
+  std::span<const OutputTensor> outputs;
+};
+
+/// Where answers go. One per front end.
+/// Thread-safety: called by executor threads and by the submitting thread, at the same time.
+/// Blocking: must not block; encodes or copies what it keeps.
+class ResponseSink {
+ public:
+  virtual ~ResponseSink() = default;
+
+  /// Takes a finished request back. `response` is null exactly when `status` is not OK.
+  virtual void Complete(std::unique_ptr<InferRequest> request, const Status& status, const InferResponse* response) = 0;
+
+  /// Called once after the last Complete of a batch: the moment to wake the front end.
+  virtual void Flush() = 0;
+};
+
+/// Received bytes owned by somebody else's allocator (a Python bytes object, a pooled buffer), let go by `release`.
+class ReceivedBytes {
+ public:
+  using Release = void (*)(void* owner);
+
+  ReceivedBytes() = default;
+  ReceivedBytes(std::span<const std::byte> bytes, void* owner, Release release)
+      : bytes_(bytes), owner_(owner), release_(release) {}
+  ReceivedBytes(ReceivedBytes&& other) noexcept
+      : bytes_(std::exchange(other.bytes_, {})),
+        owner_(std::exchange(other.owner_, nullptr)),
+        release_(std::exchange(other.release_, nullptr)) {}
+  ReceivedBytes& operator=(ReceivedBytes&& other) noexcept {
+    ReceivedBytes taken(std::move(other));
+    std::swap(bytes_, taken.bytes_);
+    std::swap(owner_, taken.owner_);
+    std::swap(release_, taken.release_);
+    return *this;
+  }
+  ~ReceivedBytes() {
+    if (release_ != nullptr) release_(owner_);
+  }
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::span<const std::byte> bytes_;
+  void* owner_ = nullptr;
+  Release release_ = nullptr;
+};
+
+class InferRequest {
+ public:
+  // Set by the front end.
+  ReceivedBytes received;
+  ResponseSink* sink = nullptr;  // outlives the request
+  uint64_t ticket = 0;           // the front end's own name for this call
+  int64_t arrival_ns = 0;
+  int64_t deadline_ns = kNever;
+  std::atomic<bool> cancelled{false};  // set by the front end at any time; the engine then answers CANCELLED
+
+  // Set by the decoder.
+  std::string_view model_name;
+  std::string_view model_version;  // empty, a number, or an alias
+  std::string_view id;
+  std::vector<InputTensor> inputs;
+  std::vector<std::string_view> requested_outputs;  // empty: all
+  std::vector<Buffer> decoded;                      // elements of typed contents that have no raw form in `received`
+
+  // Set by the engine at admission.
+  int64_t rows = 1;
+  int64_t enqueue_ns = 0;
+  std::vector<TensorView> ordered_inputs;  // in the order of the model's configuration
+  std::vector<uint32_t> output_indices;    // into the model's outputs, in the order of the answer
+
+  // Set by the sink.
+  Buffer encoded_response;
+
+  /// Makes the object as new but keeps the capacity of its vectors, so that a front end can reuse it.
+  void Reset();
+};
+
+}  // namespace gristmill

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled core: engine, backends, and the bridge that carries requests into it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+__version__: str
+
+class CoreError(Exception):
+    """A Status from the core. `args` is (grpc status code as int, message)."""
+
+    @property
+    def code(self) -> int: ...
+    @property
+    def message(self) -> str: ...
+
+class TensorSpec:
+    """A tensor as declared: `datatype` is the protocol's name ("FP32"), -1 in `dims` is any size."""
+
+    def __init__(self, name: str, datatype: str, dims: Sequence[int]) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def datatype(self) -> str: ...
+    @property
+    def dims(self) -> list[int]: ...
+
+class ModelOptions:
+    """How one model version is served; the arguments mirror csrc/core/model_config.h. Raises CoreError if inconsistent."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: int,
+        max_batch_size: int,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        dynamic_batching: bool = False,
+        max_queue_delay_us: int = 0,
+        preferred_batch_sizes: Sequence[int] = (),
+        max_queue_size: int = 0,
+        instance_count: int = 1,
+    ) -> None: ...
+
+class OpenedModel:
+    """A model file opened by a backend, not yet served. dims of inputs and outputs are those of the file."""
+
+    @property
+    def inputs(self) -> list[TensorSpec]: ...
+    @property
+    def outputs(self) -> list[TensorSpec]: ...
+
+class Duration(TypedDict):
+    count: int
+    ns: int
+
+class BatchStatistics(TypedDict):
+    batch_size: int
+    compute_input: Duration
+    compute_infer: Duration
+    compute_output: Duration
+
+class Statistics(TypedDict):
+    """Totals since the version was loaded. `inference_count` counts rows, `execution_count` runs of the model."""
+
+    last_inference_ms: int
+    inference_count: int
+    execution_count: int
+    success: Duration
+    fail: Duration
+    queue: Duration
+    compute_input: Duration
+    compute_infer: Duration
+    compute_output: Duration
+    batch_stats: list[BatchStatistics]
+
+class Servable:
+    """One loaded model version with its executors."""
+
+    @property
+    def version(self) -> int: ...
+    @property
+    def pending(self) -> int:
+        """Requests admitted and not yet answered."""
+    def statistics(self) -> Statistics: ...
+    def drain(self) -> None:
+        """Take no new request, answer all that were taken, stop the executors. Blocks; releases the GIL."""
+
+class Engine:
+    """Everything between decoded requests and answers. All methods are thread-safe and release the GIL when they block."""
+
+    def __init__(self, *, plugin_directory: str, backend_parameters: Mapping[str, Mapping[str, str]] = ...) -> None: ...
+    def backend_version(self, backend: str) -> str:
+        """Load the backend's plugin if need be and name its runtime's version. CoreError(UNAVAILABLE) says why it cannot be."""
+    def open_model(self, *, backend: str, path: str, parameters: Mapping[str, str] = ...) -> OpenedModel: ...
+    def load(self, model: OpenedModel, options: ModelOptions) -> Servable:
+        """Create the executors of a version and start them. Nothing reaches it before `publish`."""
+    def publish(self, name: str, servables: Sequence[Servable], *, aliases: Mapping[str, int] = ..., reason: str = "") -> None:
+        """Replace, in one step, the versions of a model that requests can reach.
+
+        With none, requests are answered UNAVAILABLE with `reason`. What is no longer reachable still answers what it
+        admitted; call `Servable.drain` on it to end it.
+        """
+    def forget(self, name: str) -> None:
+        """Answer NOT_FOUND for this model from now on."""
+
+class AioBridge:
+    """Carries ModelInfer calls between one asyncio loop and the engine. Used by that loop's thread only.
+
+    `tag` is any object, handed back by `drain`; the request's bytes are viewed, not copied, until then.
+    """
+
+    def __init__(self, engine: Engine) -> None: ...
+    def fileno(self) -> int:
+        """An eventfd, readable when `drain` has something; signalled once per batch."""
+    def submit(self, request: bytes, tag: Any, timeout_s: float | None = None) -> int:
+        """Start one inference; returns a ticket for `cancel`. Every submit is answered through `drain`, errors included."""
+    def cancel(self, ticket: int) -> None:
+        """Give up on a call; it is answered CANCELLED unless it is already running. Unknown tickets are ignored."""
+    def drain(self) -> list[tuple[Any, int, bytes | str]]:
+        """The finished calls: (tag, 0, serialized ModelInferResponse) or (tag, status code, message)."""
+    @property
+    def in_flight(self) -> int: ...
