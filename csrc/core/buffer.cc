@@ -41,7 +41,7 @@ Buffer BufferPool::Acquire(size_t size_bytes) {
   buffer.size_ = size_bytes;
   buffer.capacity_ = std::bit_ceil(size_bytes < kSmallestCapacity ? kSmallestCapacity : size_bytes);
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     auto& list = idle_.at(ClassOf(buffer.capacity_));
     if (!list.empty()) {
       buffer.data_ = list.back();
@@ -55,7 +55,7 @@ Buffer BufferPool::Acquire(size_t size_bytes) {
 
 void BufferPool::Release(std::byte* data, size_t capacity) {
   {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     if (retained_bytes_ + capacity <= options_.max_retained_bytes) {
       idle_.at(ClassOf(capacity)).push_back(data);
       retained_bytes_ += capacity;
@@ -66,7 +66,7 @@ void BufferPool::Release(std::byte* data, size_t capacity) {
 }
 
 size_t BufferPool::retained_bytes() const {
-  std::lock_guard lock(mu_);
+  MutexLock lock(mu_);
   return retained_bytes_;
 }
 

@@ -17,11 +17,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <vector>
 
-#include "core/thread_annotations.h"
+#include "core/mutex.h"
 
 namespace gristmill {
 
@@ -77,7 +76,7 @@ class BufferPool {
   void Release(std::byte* data, size_t capacity);
 
   const BufferPoolOptions options_;
-  mutable std::mutex mu_;
+  mutable Mutex mu_;
   size_t retained_bytes_ GUARDED_BY(mu_) = 0;
   std::array<std::vector<std::byte*>, kClasses> idle_ GUARDED_BY(mu_);
 };

@@ -21,11 +21,11 @@ class RealClock final : public Clock {
     return duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   }
 
-  void WaitUntil(std::condition_variable& condition, std::unique_lock<std::mutex>& lock, int64_t deadline_ns) override {
+  void WaitUntil(CondVar& condition, Mutex& mutex, int64_t deadline_ns) override REQUIRES(mutex) {
     if (deadline_ns == kNever) {
-      condition.wait(lock);
+      condition.Wait(mutex);
     } else {
-      condition.wait_until(lock, std::chrono::steady_clock::time_point(nanoseconds(deadline_ns)));
+      condition.WaitUntil(mutex, std::chrono::steady_clock::time_point(nanoseconds(deadline_ns)));
     }
   }
 

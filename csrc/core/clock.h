@@ -5,10 +5,10 @@
 // Blocking: WaitUntil and SleepFor block; a FakeClock's return when a test moves its time forward.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <limits>
-#include <mutex>
+
+#include "core/mutex.h"
 
 namespace gristmill {
 
@@ -26,8 +26,7 @@ class Clock {
   virtual int64_t WallMs() const = 0;
 
   /// Waits on `condition` until notified or until NowNs() >= deadline_ns; may wake early, as condition variables do.
-  virtual void WaitUntil(std::condition_variable& condition, std::unique_lock<std::mutex>& lock,
-                         int64_t deadline_ns) = 0;
+  virtual void WaitUntil(CondVar& condition, Mutex& mutex, int64_t deadline_ns) REQUIRES(mutex) = 0;
 
   /// Blocks the calling thread for `duration_ns`; not at all when that is 0 or negative.
   virtual void SleepFor(int64_t duration_ns) = 0;

@@ -5,9 +5,8 @@
 //   clock.Advance(1'000'000);   // wakes every WaitUntil and SleepFor whose time has come
 #pragma once
 
-#include <condition_variable>
-#include <mutex>
 #include <set>
+#include <utility>
 
 #include "core/clock.h"
 
@@ -16,29 +15,29 @@ namespace gristmill {
 class FakeClock final : public Clock {
  public:
   int64_t NowNs() const override {
-    std::lock_guard lock(mu_);
+    MutexLock lock(mu_);
     return now_ns_;
   }
   int64_t WallMs() const override { return NowNs() / 1'000'000; }
 
-  void WaitUntil(std::condition_variable& condition, std::unique_lock<std::mutex>& lock, int64_t deadline_ns) override {
+  void WaitUntil(CondVar& condition, Mutex& mutex, int64_t deadline_ns) override REQUIRES(mutex) {
     {
-      std::lock_guard guard(mu_);
+      MutexLock lock(mu_);
       if (deadline_ns <= now_ns_) return;
-      waiters_.insert({&condition, lock.mutex()});
-      waiting_.notify_all();
+      waiters_.insert({&condition, &mutex});
+      waiting_.NotifyAll();
     }
-    condition.wait(lock);
-    std::lock_guard guard(mu_);
-    waiters_.erase(waiters_.find({&condition, lock.mutex()}));
+    condition.Wait(mutex);
+    MutexLock lock(mu_);
+    waiters_.erase(waiters_.find({&condition, &mutex}));
   }
 
   void SleepFor(int64_t duration_ns) override {
-    std::unique_lock lock(mu_);
+    MutexLock lock(mu_);
     const int64_t until_ns = now_ns_ + duration_ns;
     ++sleepers_;
-    waiting_.notify_all();
-    advanced_.wait(lock, [&] { return now_ns_ >= until_ns; });
+    waiting_.NotifyAll();
+    while (now_ns_ < until_ns) advanced_.Wait(mu_);
     --sleepers_;
   }
 
@@ -46,33 +45,33 @@ class FakeClock final : public Clock {
   void Advance(int64_t duration_ns) {
     std::multiset<Waiter> waiters;
     {
-      std::lock_guard lock(mu_);
+      MutexLock lock(mu_);
       now_ns_ += duration_ns;
       waiters = waiters_;
     }
-    advanced_.notify_all();
+    advanced_.NotifyAll();
     for (const Waiter& waiter : waiters) {
-      // Taking the waiter's own lock means it is inside wait(), so the notification cannot be lost.
-      std::lock_guard lock(*waiter.second);
-      waiter.first->notify_all();
+      // Taking the waiter's own lock means it is inside Wait, so the notification cannot be lost.
+      MutexLock lock(*waiter.second);
+      waiter.first->NotifyAll();
     }
   }
 
   /// Blocks until `count` threads are inside WaitUntil or SleepFor.
   void AwaitWaiters(size_t count) {
-    std::unique_lock lock(mu_);
-    waiting_.wait(lock, [&] { return waiters_.size() + sleepers_ >= count; });
+    MutexLock lock(mu_);
+    while (waiters_.size() + sleepers_ < count) waiting_.Wait(mu_);
   }
 
  private:
-  using Waiter = std::pair<std::condition_variable*, std::mutex*>;
+  using Waiter = std::pair<CondVar*, Mutex*>;
 
-  mutable std::mutex mu_;
-  std::condition_variable waiting_;
-  std::condition_variable advanced_;
-  int64_t now_ns_ = 1'000'000'000;
-  size_t sleepers_ = 0;
-  std::multiset<Waiter> waiters_;
+  mutable Mutex mu_;
+  CondVar waiting_;
+  CondVar advanced_;
+  int64_t now_ns_ GUARDED_BY(mu_) = 1'000'000'000;
+  size_t sleepers_ GUARDED_BY(mu_) = 0;
+  std::multiset<Waiter> waiters_ GUARDED_BY(mu_);
 };
 
 }  // namespace gristmill
