@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/aio_bridge.h"
+
+#include <poll.h>
+#include <pybind11/stl.h>
+
+#include <utility>
+
+#include "bindings/bindings.h"
+
+namespace py = pybind11;
+
+namespace gristmill::python {
+namespace {
+
+// Below this size, letting go of the GIL costs more than decoding does.
+constexpr size_t kReleaseGilBytes = 64 << 10;
+// Finished request objects kept for reuse.
+constexpr size_t kMaxFreeRequests = 1024;
+
+ReceivedBytes View(const py::bytes& bytes) {
+  const auto* data = reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(bytes.ptr()));
+  const auto size = static_cast<size_t>(PyBytes_GET_SIZE(bytes.ptr()));
+  PyObject* owner = bytes.ptr();
+  Py_INCREF(owner);
+  return ReceivedBytes({data, size}, owner, [](void* object) { Py_DECREF(static_cast<PyObject*>(object)); });
+}
+
+py::tuple ToTuple(py::object tag, const Completion& completion) {
+  const int code = static_cast<int>(completion.status.code());
+  if (!completion.status.ok()) {
+    // A message may quote what the client sent, which need not be UTF-8.
+    const std::string& message = completion.status.message();
+    auto text = py::reinterpret_steal<py::str>(
+        PyUnicode_DecodeUTF8(message.data(), static_cast<Py_ssize_t>(message.size()), "replace"));
+    return py::make_tuple(std::move(tag), code, std::move(text));
+  }
+  const std::span<const std::byte> encoded = completion.request->encoded_response.view();
+  return py::make_tuple(std::move(tag), code, py::bytes(reinterpret_cast<const char*>(encoded.data()), encoded.size()));
+}
+
+}  // namespace
+
+AioBridge::AioBridge(std::shared_ptr<Engine> engine) : engine_(std::move(engine)), completions_(&engine_->buffers()) {
+  ThrowIfError(completions_.Open());
+}
+
+AioBridge::~AioBridge() {
+  while (in_flight() > 0) {
+    {
+      py::gil_scoped_release release;
+      pollfd readable{.fd = completions_.fd(), .events = POLLIN, .revents = 0};
+      poll(&readable, 1, -1);
+    }
+    Drain();
+  }
+}
+
+uint64_t AioBridge::Submit(const py::bytes& serialized, py::object tag, std::optional<double> timeout_s) {
+  std::unique_ptr<InferRequest> request = NewRequest();
+  request->received = View(serialized);
+  request->sink = &completions_;
+  request->arrival_ns = engine_->clock().NowNs();
+  constexpr double kLongestTimeoutS = 1e9;  // the nanoseconds of more would not fit
+  if (timeout_s && *timeout_s < kLongestTimeoutS) {
+    request->deadline_ns = request->arrival_ns + static_cast<int64_t>(*timeout_s * 1e9);
+  }
+  const uint64_t ticket = NewCall(request.get(), std::move(tag));
+  request->ticket = ticket;
+  if (request->received.bytes().size() < kReleaseGilBytes) {
+    engine_->Infer(std::move(request));
+  } else {
+    py::gil_scoped_release release;
+    engine_->Infer(std::move(request));
+  }
+  return ticket;
+}
+
+void AioBridge::Cancel(uint64_t ticket) {
+  const auto slot = static_cast<uint32_t>(ticket);
+  if (slot >= calls_.size()) return;
+  Call& call = calls_[slot];
+  if (call.request != nullptr && call.generation == static_cast<uint32_t>(ticket >> 32)) {
+    call.request->cancelled.store(true, std::memory_order_relaxed);
+  }
+}
+
+py::list AioBridge::Drain() {
+  completions_.Drain(&finished_);
+  py::list answers(finished_.size());
+  for (size_t i = 0; i < finished_.size(); ++i) {
+    Completion& completion = finished_[i];
+    answers[i] = ToTuple(FinishCall(completion.request->ticket), completion);
+    completion.request->Reset();
+    if (free_requests_.size() < kMaxFreeRequests) free_requests_.push_back(std::move(completion.request));
+  }
+  finished_.clear();
+  return answers;
+}
+
+std::unique_ptr<InferRequest> AioBridge::NewRequest() {
+  if (free_requests_.empty()) return std::make_unique<InferRequest>();
+  std::unique_ptr<InferRequest> request = std::move(free_requests_.back());
+  free_requests_.pop_back();
+  return request;
+}
+
+uint64_t AioBridge::NewCall(InferRequest* request, py::object tag) {
+  if (free_calls_.empty()) {
+    free_calls_.push_back(static_cast<uint32_t>(calls_.size()));
+    calls_.emplace_back();
+  }
+  const uint32_t slot = free_calls_.back();
+  free_calls_.pop_back();
+  Call& call = calls_[slot];
+  call.request = request;
+  call.tag = std::move(tag);
+  return static_cast<uint64_t>(call.generation) << 32 | slot;
+}
+
+py::object AioBridge::FinishCall(uint64_t ticket) {
+  const auto slot = static_cast<uint32_t>(ticket);
+  Call& call = calls_[slot];
+  call.request = nullptr;
+  ++call.generation;
+  free_calls_.push_back(slot);
+  return std::exchange(call.tag, py::object());
+}
+
+void RegisterAioBridge(py::module_& m) {
+  py::class_<AioBridge>(m, "AioBridge")
+      .def(py::init<std::shared_ptr<Engine>>(), py::arg("engine"))
+      .def("fileno", &AioBridge::fileno)
+      .def("submit", &AioBridge::Submit, py::arg("request"), py::arg("tag"), py::arg("timeout_s") = py::none())
+      .def("cancel", &AioBridge::Cancel, py::arg("ticket"))
+      .def("drain", &AioBridge::Drain)
+      .def_property_readonly("in_flight", &AioBridge::in_flight);
+}
+
+}  // namespace gristmill::python

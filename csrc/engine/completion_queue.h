@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// CompletionQueue: carries answers from executor threads to the one event loop that waits for them.
+//
+// Life: must outlive every request whose sink it is.
+// Thread-safety: Complete and Flush may be called by any thread; Drain by the loop's thread.
+// Blocking: a short lock to append or to swap; one eventfd write per batch, none if the loop has not yet come round.
+// Memory: answers are encoded into pooled buffers while the batch's outputs are still valid, so that the model's
+// buffers are free for the next batch.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/buffer.h"
+#include "core/infer_request.h"
+#include "core/mutex.h"
+#include "core/status.h"
+
+namespace gristmill {
+
+struct Completion {
+  std::unique_ptr<InferRequest> request;  // encoded_response is set if `status` is OK
+  Status status;
+};
+
+class CompletionQueue final : public ResponseSink {
+ public:
+  /// `buffers` outlives the queue.
+  explicit CompletionQueue(BufferPool* buffers);
+  ~CompletionQueue() override;
+  CompletionQueue(const CompletionQueue&) = delete;
+  CompletionQueue& operator=(const CompletionQueue&) = delete;
+
+  /// kResourceExhausted if the process has no file descriptor left.
+  Status Open();
+
+  /// Readable when there is something to drain. -1 before Open.
+  int fd() const { return fd_; }
+
+  void Complete(std::unique_ptr<InferRequest> request, const Status& status, const InferResponse* response) override;
+  void Flush() override;
+
+  /// Replaces the contents of `completions` with what has finished since the last call.
+  void Drain(std::vector<Completion>* completions);
+
+ private:
+  BufferPool& buffers_;
+  int fd_ = -1;
+
+  Mutex mu_;
+  bool signalled_ GUARDED_BY(mu_) = false;
+  std::vector<Completion> finished_ GUARDED_BY(mu_);
+};
+
+}  // namespace gristmill

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "protocol/infer_request_decoder.h"
+
+namespace gristmill {
+namespace {
+
+Status CheckConfig(const ModelConfig& config) {
+  const auto refuse = [&](const std::string& what) {
+    return InvalidArgument("configuration of model '" + config.name + "': " + what);
+  };
+  if (config.name.empty()) return refuse("name must not be empty");
+  if (config.version < 1) return refuse("version must be at least 1, not " + std::to_string(config.version));
+  if (config.max_batch_size < 0) return refuse("max_batch_size must not be negative");
+  if (config.instance_count < 1) return refuse("an instance count must be at least 1");
+  if (config.outputs.empty()) return refuse("a model must have at least one output");
+  if (config.batching.max_queue_delay_us < 0) return refuse("max_queue_delay_microseconds must not be negative");
+  if (config.batching.max_queue_size < 0) return refuse("max_queue_size must not be negative");
+  const auto& preferred = config.batching.preferred_rows;
+  if (!std::ranges::is_sorted(preferred)) return refuse("preferred_batch_size must ascend");
+  if (!preferred.empty() && (preferred.front() < 1 || preferred.back() > config.max_batch_size)) {
+    return refuse("preferred_batch_size must lie between 1 and max_batch_size, " +
+                  std::to_string(config.max_batch_size));
+  }
+  for (const auto* specs : {&config.inputs, &config.outputs}) {
+    for (const TensorSpec& spec : *specs) {
+      if (spec.dtype == DataType::kInvalid) return refuse("tensor '" + spec.name + "' has no data type");
+      if (spec.dims.size() + 1 > Shape::kMaxRank) {
+        return refuse("tensor '" + spec.name + "' has " + std::to_string(spec.dims.size()) + " dims; at most " +
+                      std::to_string(Shape::kMaxRank - 1) + " are supported");
+      }
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Engine::Engine(EngineOptions options, Clock* clock)
+    : clock_(*clock),
+      buffers_(options.buffers),
+      backends_({.plugin_directory = std::move(options.plugin_directory),
+                 .parameters = std::move(options.backend_parameters),
+                 .clock = clock}) {}
+
+Status Engine::OpenModel(const std::string& backend, const OpenOptions& options, std::shared_ptr<BackendModel>* model) {
+  Backend* found = nullptr;
+  if (Status status = backends_.Get(backend, &found); !status.ok()) return status;
+  std::unique_ptr<BackendModel> opened;
+  if (Status status = found->OpenModel(options, &opened); !status.ok()) return status;
+  *model = std::move(opened);
+  return Status::Ok();
+}
+
+Status Engine::Load(std::shared_ptr<BackendModel> model, ModelConfig config, std::shared_ptr<Servable>* servable) {
+  if (Status status = CheckConfig(config); !status.ok()) return status;
+  return Servable::Create({.config = std::move(config), .clock = &clock_, .policy = &policy_}, std::move(model),
+                          servable);
+}
+
+void Engine::Infer(std::unique_ptr<InferRequest> request) {
+  const Status status = Admit(&request);
+  if (status.ok()) return;
+  ResponseSink* sink = request->sink;
+  sink->Complete(std::move(request), status, nullptr);
+  sink->Flush();
+}
+
+Status Engine::Admit(std::unique_ptr<InferRequest>* request) {
+  if (Status status = DecodeInferRequest(request->get(), &buffers_); !status.ok()) return status;
+  // A version found in the table may be closed by a swap before the request is in its queue; the table then already
+  // names its successor. Every round needs another swap to fail, so a few are plenty.
+  constexpr int kRounds = 16;
+  for (int round = 0; round < kRounds; ++round) {
+    std::shared_ptr<Servable> servable;
+    Status status = versions_.Find((*request)->model_name, (*request)->model_version, &servable);
+    if (!status.ok()) return status;
+    switch (servable->Enqueue(request, &status)) {
+      case Servable::Admitted::kYes:
+        return Status::Ok();
+      case Servable::Admitted::kRefused:
+        return status;
+      case Servable::Admitted::kClosed:
+        break;
+    }
+  }
+  return Unavailable("model '" + std::string((*request)->model_name) + "' is being replaced; retry");
+}
+
+}  // namespace gristmill

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Engine: the rooms joined: received bytes go in, every one of them comes out through its sink exactly once.
+//
+// Order of calls: OpenModel -> Load -> Publish; Infer at any time, from any thread; Drain on a servable that has been
+// unpublished. The engine outlives every request given to it.
+// Thread-safety: thread-safe.
+// Blocking: Infer never blocks; OpenModel and Load take as long as the backend does.
+//
+//   Engine engine({.plugin_directory = "…/backends"}, &SystemClock());
+//   engine.Infer(std::move(request));   // request->received, sink, arrival_ns are set
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "batching/delay_batch_policy.h"
+#include "core/backend.h"
+#include "core/buffer.h"
+#include "core/clock.h"
+#include "core/infer_request.h"
+#include "core/model_config.h"
+#include "core/status.h"
+#include "engine/backend_registry.h"
+#include "engine/servable.h"
+#include "engine/version_table.h"
+
+namespace gristmill {
+
+struct EngineOptions {
+  std::string plugin_directory;
+  std::map<std::string, Parameters> backend_parameters;  // by backend
+  BufferPoolOptions buffers;
+};
+
+class Engine {
+ public:
+  /// `clock` outlives the engine.
+  Engine(EngineOptions options, Clock* clock);
+
+  /// Loads the backend's plugin if need be.
+  Status GetBackend(const std::string& name, Backend** backend) { return backends_.Get(name, backend); }
+  Status OpenModel(const std::string& backend, const OpenOptions& options, std::shared_ptr<BackendModel>* model);
+
+  /// Starts the executors of a version. kInvalidArgument if the configuration contradicts itself.
+  Status Load(std::shared_ptr<BackendModel> model, ModelConfig config, std::shared_ptr<Servable>* servable);
+
+  void Publish(const std::string& model, ModelEntry entry) { versions_.Publish(model, std::move(entry)); }
+  void Forget(const std::string& model) { versions_.Forget(model); }
+
+  /// Decodes, admits and queues a request. Answers through its sink, now if it is refused.
+  void Infer(std::unique_ptr<InferRequest> request);
+
+  Clock& clock() { return clock_; }
+  BufferPool& buffers() { return buffers_; }
+
+ private:
+  Status Admit(std::unique_ptr<InferRequest>* request);
+
+  Clock& clock_;
+  BufferPool buffers_;
+  const DelayBatchPolicy policy_;
+  BackendRegistry backends_;
+  VersionTable versions_;  // before the backends in destruction, since servables hold their models
+};
+
+}  // namespace gristmill

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/executor.h"
+
+#include <algorithm>
+
+namespace gristmill {
+
+void Servable::Executor::Run() {
+  while (servable_.NextBatch(&batch_, &dropped_)) {
+    FailDropped();
+    if (!batch_.empty()) RunBatch(batch_);
+    batch_.clear();
+    FlushSinks();
+  }
+}
+
+void Servable::Executor::RunBatch(std::span<std::unique_ptr<InferRequest>> requests) {
+  int64_t total_rows = 0;
+  for (const auto& request : requests) total_rows += request->rows;
+  Status status = Execute(requests, total_rows);
+  if (status.ok()) {
+    Answer(requests, total_rows);
+  } else if (requests.size() == 1) {
+    Fail(requests, status);
+  } else {
+    const size_t half = requests.size() / 2;
+    RunBatch(requests.first(half));
+    RunBatch(requests.subspan(half));
+  }
+}
+
+Status Servable::Executor::Execute(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
+  items_.clear();
+  for (const auto& request : requests) items_.push_back({request->ordered_inputs, request->rows});
+  Status status = instance_->Execute({.items = items_, .total_rows = total_rows}, &result_);
+  if (status.ok() && requests.size() > 1) {
+    status = CheckSplittable(servable_.config(), result_, total_rows);
+  }
+  return status;
+}
+
+void Servable::Executor::Answer(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
+  const ModelConfig& config = servable_.config();
+  ExecutionRecord record{.rows = total_rows,
+                         .requests = requests.size(),
+                         .wall_ms = clock_.WallMs(),
+                         .compute_input_ns = result_.execute_start_ns - result_.gather_start_ns,
+                         .compute_infer_ns = result_.execute_end_ns - result_.execute_start_ns};
+  RowRange rows{.batch_rows = total_rows, .only_request = requests.size() == 1};
+  int64_t arrivals_ns = 0;
+  for (auto& request : requests) {
+    rows.count = request->rows;
+    ScatterOutputs(config, result_, *request, rows, &outputs_);
+    rows.first += rows.count;
+    arrivals_ns += request->arrival_ns;
+    record.queue_ns += result_.gather_start_ns - request->enqueue_ns;
+    const InferResponse response{
+        .model_name = config.name, .model_version = servable_.version_text_, .id = request->id, .outputs = outputs_};
+    Complete(std::move(request), Status::Ok(), &response);
+  }
+  const int64_t end_ns = clock_.NowNs();
+  record.request_ns = end_ns * static_cast<int64_t>(record.requests) - arrivals_ns;
+  record.compute_output_ns = end_ns - result_.execute_end_ns;
+  servable_.statistics_.RecordExecution(record);
+}
+
+void Servable::Executor::Fail(std::span<std::unique_ptr<InferRequest>> requests, const Status& status) {
+  int64_t total_ns = 0;
+  const int64_t now_ns = clock_.NowNs();
+  const uint64_t count = requests.size();
+  for (auto& request : requests) {
+    total_ns += now_ns - request->arrival_ns;
+    Complete(std::move(request), status, nullptr);
+  }
+  servable_.statistics_.RecordFailures(count, total_ns);
+}
+
+void Servable::Executor::FailDropped() {
+  for (auto& request : dropped_) {
+    const bool cancelled = request->cancelled.load(std::memory_order_relaxed);
+    Fail(std::span(&request, 1),
+         cancelled ? Cancelled("the caller cancelled the request")
+                   : DeadlineExceeded("the deadline passed while the request waited for model '" +
+                                      servable_.config().name + "'; allow more time or add instances"));
+  }
+  dropped_.clear();
+}
+
+void Servable::Executor::Complete(std::unique_ptr<InferRequest> request, const Status& status,
+                                  const InferResponse* response) {
+  ResponseSink* sink = request->sink;
+  if (std::ranges::find(sinks_, sink) == sinks_.end()) sinks_.push_back(sink);
+  // Counted before the answer leaves, so that nobody sees a request answered and still pending.
+  servable_.pending_.fetch_sub(1, std::memory_order_relaxed);
+  sink->Complete(std::move(request), status, response);
+}
+
+void Servable::Executor::FlushSinks() {
+  for (ResponseSink* sink : sinks_) sink->Flush();
+  sinks_.clear();
+}
+
+}  // namespace gristmill

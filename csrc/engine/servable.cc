@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/servable.h"
+
+#include <utility>
+
+#include "engine/executor.h"
+
+namespace gristmill {
+namespace {
+
+RequestQueueOptions QueueOptions(const ModelConfig& config, const Admission& admission) {
+  const bool combines = config.batching.dynamic && config.max_batch_size > 0;
+  return {
+      .max_rows = combines ? config.max_batch_size : 1,
+      .max_queue_delay_ns = combines ? config.batching.max_queue_delay_us * 1000 : 0,
+      .preferred_rows = combines ? config.batching.preferred_rows : std::vector<int64_t>{},
+      .compatible = [&admission](const InferRequest& a, const InferRequest& b) { return admission.Compatible(a, b); }};
+}
+
+}  // namespace
+
+Servable::Servable(ServableOptions options, std::shared_ptr<BackendModel> model)
+    : options_(std::move(options)),
+      version_text_(std::to_string(options_.config.version)),
+      admission_(options_.config),
+      model_(std::move(model)),
+      queue_(QueueOptions(options_.config, admission_)) {}
+
+Servable::~Servable() { Drain(); }
+
+Status Servable::Create(ServableOptions options, std::shared_ptr<BackendModel> model,
+                        std::shared_ptr<Servable>* servable) {
+  std::shared_ptr<Servable> created(new Servable(std::move(options), std::move(model)));
+  for (int i = 0; i < created->config().instance_count; ++i) {
+    std::unique_ptr<BackendInstance> instance;
+    if (Status status = created->model_->CreateInstance(created->config(), &instance); !status.ok()) return status;
+    created->executors_.push_back(std::make_unique<Executor>(created.get(), std::move(instance)));
+  }
+  MutexLock lock(created->drain_mu_);
+  for (const auto& executor : created->executors_) {
+    created->threads_.emplace_back([runner = executor.get()] { runner->Run(); });
+  }
+  *servable = std::move(created);
+  return Status::Ok();
+}
+
+Status Servable::RefuseFull() const {
+  return ResourceExhausted("the queue of model '" + options_.config.name + "' holds " +
+                           std::to_string(options_.config.batching.max_queue_size) +
+                           " requests already (max_queue_size); retry later or add capacity");
+}
+
+Servable::Admitted Servable::Enqueue(std::unique_ptr<InferRequest>* request, Status* status) {
+  InferRequest& incoming = **request;
+  const int64_t limit = options_.config.batching.max_queue_size;
+  *status = admission_.Admit(&incoming);
+  if (status->ok()) {
+    const uint64_t key = admission_.GroupKey(incoming);
+    incoming.enqueue_ns = options_.clock->NowNs();
+    bool wake = false;
+    {
+      MutexLock lock(mu_);
+      if (closed_) return Admitted::kClosed;
+      if (limit > 0 && queue_.size() >= static_cast<size_t>(limit)) {
+        *status = RefuseFull();
+      } else {
+        pending_.fetch_add(1, std::memory_order_relaxed);
+        queue_.Push(std::move(*request), key);
+        wake = idle_executors_ > 0;
+      }
+    }
+    if (status->ok()) {
+      if (wake) arrived_.NotifyOne();
+      return Admitted::kYes;
+    }
+  }
+  statistics_.RecordFailures(1, options_.clock->NowNs() - incoming.arrival_ns);
+  return Admitted::kRefused;
+}
+
+bool Servable::NextBatch(Requests* batch, Requests* dropped) {
+  MutexLock lock(mu_);
+  while (true) {
+    const BatchDecision decision = queue_.Decide(*options_.policy, options_.clock->NowNs(), dropped);
+    if (decision.count > 0) queue_.Take(decision, batch);
+    if (!batch->empty() || !dropped->empty()) {
+      // What is left may be enough for another executor, which the arrivals have not woken.
+      if (queue_.size() > 0 && idle_executors_ > 0) arrived_.NotifyOne();
+      return true;
+    }
+    if (closed_ && queue_.size() == 0) return false;
+    ++idle_executors_;
+    options_.clock->WaitUntil(arrived_, mu_, decision.wait_until_ns);
+    --idle_executors_;
+  }
+}
+
+void Servable::Drain() {
+  {
+    MutexLock lock(mu_);
+    closed_ = true;
+  }
+  arrived_.NotifyAll();
+  MutexLock lock(drain_mu_);
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+}  // namespace gristmill

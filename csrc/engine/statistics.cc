@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/statistics.h"
+
+namespace gristmill {
+
+void Statistics::RecordExecution(const ExecutionRecord& record) {
+  MutexLock lock(mu_);
+  totals_.last_inference_ms = record.wall_ms;
+  totals_.inference_count += static_cast<uint64_t>(record.rows);
+  totals_.execution_count += 1;
+  totals_.success.Add(record.requests, record.request_ns);
+  totals_.queue.Add(record.requests, record.queue_ns);
+  // Every request of a batch spends the batch's compute time, so each is charged with the whole of it.
+  const int64_t requests = static_cast<int64_t>(record.requests);
+  totals_.compute_input.Add(record.requests, record.compute_input_ns * requests);
+  totals_.compute_infer.Add(record.requests, record.compute_infer_ns * requests);
+  totals_.compute_output.Add(record.requests, record.compute_output_ns * requests);
+  BatchSizeTotals& batch = totals_.by_batch_size[record.rows];
+  batch.compute_input.Add(1, record.compute_input_ns);
+  batch.compute_infer.Add(1, record.compute_infer_ns);
+  batch.compute_output.Add(1, record.compute_output_ns);
+}
+
+void Statistics::RecordFailures(uint64_t requests, int64_t total_ns) {
+  MutexLock lock(mu_);
+  totals_.fail.Add(requests, total_ns);
+}
+
+StatisticsSnapshot Statistics::Snapshot() const {
+  MutexLock lock(mu_);
+  return totals_;
+}
+
+}  // namespace gristmill

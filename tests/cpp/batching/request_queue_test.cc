@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "batching/request_queue.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "batching/delay_batch_policy.h"
+
+namespace gristmill {
+namespace {
+
+using testing::ElementsAre;
+
+class RequestQueueTest : public testing::Test {
+ protected:
+  // Two requests are compatible when their versions are the same text: it stands for the shape here.
+  RequestQueue queue_{
+      {.max_rows = 4,
+       .max_queue_delay_ns = 100,
+       .preferred_rows = {},
+       .compatible = [](const InferRequest& a, const InferRequest& b) { return a.model_version == b.model_version; }}};
+  DelayBatchPolicy policy_;
+  int64_t now_ns_ = 1000;
+  std::vector<std::unique_ptr<InferRequest>> batch_;
+  std::vector<std::unique_ptr<InferRequest>> dropped_;
+
+  InferRequest* Push(uint64_t ticket, uint64_t key = 0, std::string_view shape = "", int64_t deadline_ns = kNever) {
+    auto request = std::make_unique<InferRequest>();
+    InferRequest* raw = request.get();
+    request->ticket = ticket;
+    request->model_version = shape;
+    request->enqueue_ns = now_ns_;
+    request->deadline_ns = deadline_ns;
+    queue_.Push(std::move(request), key);
+    return raw;
+  }
+
+  std::vector<uint64_t> Next() {
+    batch_.clear();
+    const BatchDecision decision = queue_.Decide(policy_, now_ns_, &dropped_);
+    if (decision.count > 0) queue_.Take(decision, &batch_);
+    return Tickets(batch_);
+  }
+
+  static std::vector<uint64_t> Tickets(const std::vector<std::unique_ptr<InferRequest>>& requests) {
+    std::vector<uint64_t> tickets;
+    for (const auto& request : requests) tickets.push_back(request->ticket);
+    return tickets;
+  }
+};
+
+TEST_F(RequestQueueTest, KeepsTheOrderOfArrival) {
+  for (uint64_t i = 0; i < 6; ++i) Push(i);
+  EXPECT_THAT(Next(), ElementsAre(0, 1, 2, 3));
+  EXPECT_EQ(queue_.size(), 2u);
+  EXPECT_THAT(Next(), ElementsAre());
+  now_ns_ += 100;
+  EXPECT_THAT(Next(), ElementsAre(4, 5));
+  EXPECT_EQ(queue_.size(), 0u);
+}
+
+TEST_F(RequestQueueTest, NeverMixesGroups) {
+  Push(0, 1, "a");
+  Push(1, 2, "b");
+  Push(2, 1, "a");
+  now_ns_ += 100;
+  EXPECT_THAT(Next(), ElementsAre(0, 2));
+  EXPECT_THAT(Next(), ElementsAre(1));
+}
+
+TEST_F(RequestQueueTest, NeverMixesGroupsWhoseKeysCollide) {
+  Push(0, 1, "a");
+  Push(1, 1, "b");
+  Push(2, 1, "a");
+  Push(3, 1, "b");
+  now_ns_ += 100;
+  EXPECT_THAT(Next(), ElementsAre(0, 2));
+  EXPECT_THAT(Next(), ElementsAre(1, 3));
+}
+
+TEST_F(RequestQueueTest, ServesTheGroupWithTheOldestRequestFirst) {
+  for (uint64_t i = 0; i < 5; ++i) Push(i, 1, "a");
+  Push(5, 2, "b");
+  Push(6, 1, "a");
+  EXPECT_THAT(Next(), ElementsAre(0, 1, 2, 3));
+  now_ns_ += 100;
+  EXPECT_THAT(Next(), ElementsAre(4, 6));  // request 4 came before 5
+  EXPECT_THAT(Next(), ElementsAre(5));
+}
+
+TEST_F(RequestQueueTest, DropsTheCancelledAndTheExpired) {
+  Push(0);
+  Push(1)->cancelled = true;
+  Push(2, 0, "", 1050);
+  Push(3);
+  now_ns_ = 1100;
+  EXPECT_THAT(Next(), ElementsAre(0, 3));
+  EXPECT_THAT(Tickets(dropped_), ElementsAre(1, 2));
+  EXPECT_EQ(queue_.size(), 0u);
+}
+
+TEST_F(RequestQueueTest, DropsAWholeGroup) {
+  Push(0, 1, "a")->cancelled = true;
+  Push(1, 2, "b");
+  now_ns_ += 100;
+  EXPECT_THAT(Next(), ElementsAre(1));
+  EXPECT_THAT(Tickets(dropped_), ElementsAre(0));
+  EXPECT_THAT(Next(), ElementsAre());
+}
+
+TEST_F(RequestQueueTest, ReusesEmptiedGroups) {
+  for (int round = 0; round < 100; ++round) {
+    for (uint64_t i = 0; i < 8; ++i) Push(i, i % 2, i % 2 == 0 ? "a" : "b");
+    EXPECT_THAT(Next(), ElementsAre(0, 2, 4, 6));
+    EXPECT_THAT(Next(), ElementsAre(1, 3, 5, 7));
+    EXPECT_EQ(queue_.size(), 0u);
+  }
+}
+
+}  // namespace
+}  // namespace gristmill
