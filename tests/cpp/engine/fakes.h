@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model whose every run is in the test's hands, and a sink that remembers what it was given.
+#pragma once
+
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/infer_request.h"
+#include "core/mutex.h"
+
+namespace gristmill {
+
+inline std::span<const std::byte> AsBytes(const std::vector<float>& values) { return std::as_bytes(std::span(values)); }
+
+inline std::vector<float> AsFloats(std::span<const std::byte> data) {
+  std::vector<float> values(data.size() / sizeof(float));
+  if (!values.empty()) std::memcpy(values.data(), data.data(), data.size());
+  return values;
+}
+
+/// x: FP32[-1,1] -> y: FP32[-1,1], y = x + 1. A batch with a negative x fails as a whole. Runs wait for `Open`.
+class FakeModel final : public BackendModel {
+ public:
+  static ModelConfig Config() {
+    return {.name = "fake",
+            .version = 3,
+            .max_batch_size = 8,
+            .inputs = {{"x", DataType::kFp32, {1}}},
+            .outputs = {{"y", DataType::kFp32, {1}}},
+            .batching = {.dynamic = true}};
+  }
+
+  explicit FakeModel(Clock* clock) : clock_(*clock) {}
+
+  const ModelSignature& signature() const override { return signature_; }
+  Status CreateInstance(const ModelConfig&, std::unique_ptr<BackendInstance>* instance) override {
+    *instance = std::make_unique<Instance>(this);
+    return Status::Ok();
+  }
+
+  /// Lets every run pass, now and later.
+  void Open() {
+    MutexLock lock(mu_);
+    open_ = true;
+    changed_.NotifyAll();
+  }
+
+  /// Blocks until `count` runs have begun.
+  void AwaitRuns(size_t count) {
+    MutexLock lock(mu_);
+    while (batch_rows_.size() < count) changed_.Wait(mu_);
+  }
+
+  std::vector<int64_t> batch_rows() {
+    MutexLock lock(mu_);
+    return batch_rows_;
+  }
+
+ private:
+  class Instance final : public BackendInstance {
+   public:
+    explicit Instance(FakeModel* model) : model_(*model) {}
+
+    Status Execute(const Batch& batch, BatchResult* result) override {
+      model_.Enter(batch.total_rows);
+      result->gather_start_ns = result->execute_start_ns = result->execute_end_ns = model_.clock_.NowNs();
+      values_.clear();
+      for (const BatchItem& item : batch.items) {
+        for (float value : AsFloats(item.inputs[0].data)) {
+          if (value < 0) return Internal("x must not be negative");
+          values_.push_back(value + 1);
+        }
+      }
+      result->outputs.assign(1, {{DataType::kFp32, Shape{batch.total_rows, 1}, AsBytes(values_)}, {}});
+      return Status::Ok();
+    }
+
+   private:
+    FakeModel& model_;
+    std::vector<float> values_;
+  };
+
+  void Enter(int64_t rows) {
+    MutexLock lock(mu_);
+    batch_rows_.push_back(rows);
+    changed_.NotifyAll();
+    while (!open_) changed_.Wait(mu_);
+  }
+
+  Clock& clock_;
+  const ModelSignature signature_;
+  Mutex mu_;
+  CondVar changed_;
+  bool open_ GUARDED_BY(mu_) = false;
+  std::vector<int64_t> batch_rows_ GUARDED_BY(mu_);
+};
+
+class FakeSink final : public ResponseSink {
+ public:
+  struct Answer {
+    Status status;
+    std::vector<float> y;
+    std::string version;
+  };
+
+  void Complete(std::unique_ptr<InferRequest> request, const Status& status, const InferResponse* response) override {
+    Answer answer{.status = status, .y = {}, .version = {}};
+    if (response != nullptr) {
+      answer.y = AsFloats(response->outputs[0].tensor.data);
+      answer.version = response->model_version;
+    }
+    MutexLock lock(mu_);
+    unflushed_.emplace_back(request->ticket, std::move(answer));
+  }
+
+  void Flush() override {
+    MutexLock lock(mu_);
+    for (auto& [ticket, answer] : unflushed_) answers_[ticket].push_back(std::move(answer));
+    unflushed_.clear();
+    ++flushes_;
+    changed_.NotifyAll();
+  }
+
+  /// Blocks until `count` answers have been flushed. Each ticket maps to its answers: exactly one, if all is well.
+  std::map<uint64_t, std::vector<Answer>> Await(size_t count) {
+    MutexLock lock(mu_);
+    while (answers_.size() < count) changed_.Wait(mu_);
+    return answers_;
+  }
+
+  int flushes() {
+    MutexLock lock(mu_);
+    return flushes_;
+  }
+
+ private:
+  Mutex mu_;
+  CondVar changed_;
+  int flushes_ GUARDED_BY(mu_) = 0;
+  std::vector<std::pair<uint64_t, Answer>> unflushed_ GUARDED_BY(mu_);
+  std::map<uint64_t, std::vector<Answer>> answers_ GUARDED_BY(mu_);
+};
+
+/// A decoded request for FakeModel; `x` must outlive it.
+inline std::unique_ptr<InferRequest> MakeRequest(uint64_t ticket, ResponseSink* sink, const std::vector<float>& x) {
+  auto request = std::make_unique<InferRequest>();
+  request->ticket = ticket;
+  request->sink = sink;
+  request->model_name = "fake";
+  request->inputs.push_back({"x", {DataType::kFp32, Shape{static_cast<int64_t>(x.size()), 1}, AsBytes(x)}});
+  return request;
+}
+
+}  // namespace gristmill

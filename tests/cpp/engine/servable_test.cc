@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/servable.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "batching/delay_batch_policy.h"
+#include "core/fake_clock.h"
+#include "engine/fakes.h"
+
+namespace gristmill {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class ServableTest : public testing::Test {
+ protected:
+  FakeClock clock_;
+  DelayBatchPolicy policy_;
+  FakeSink sink_;
+  std::shared_ptr<FakeModel> model_ = std::make_shared<FakeModel>(&clock_);
+  std::shared_ptr<Servable> servable_;
+  std::vector<std::vector<float>> values_;  // keeps the requests' bytes
+
+  void Start(ModelConfig config = FakeModel::Config()) {
+    ASSERT_TRUE(Servable::Create({.config = config, .clock = &clock_, .policy = &policy_}, model_, &servable_).ok());
+    values_.reserve(1000);
+  }
+
+  void TearDown() override {
+    model_->Open();
+    servable_.reset();  // before the bytes of its requests
+  }
+
+  Servable::Admitted Enqueue(uint64_t ticket, std::vector<float> x, int64_t deadline_ns = kNever) {
+    values_.push_back(std::move(x));
+    auto request = MakeRequest(ticket, &sink_, values_.back());
+    request->arrival_ns = clock_.NowNs();
+    request->deadline_ns = deadline_ns;
+    last_ = request.get();
+    const Servable::Admitted admitted = servable_->Enqueue(&request, &status_);
+    EXPECT_EQ(request == nullptr, admitted == Servable::Admitted::kYes);
+    return admitted;
+  }
+
+  InferRequest* last_ = nullptr;
+  Status status_;
+};
+
+TEST_F(ServableTest, BatchesWhatArrivesWhileTheExecutorIsBusy) {
+  Start();
+  Enqueue(0, {0});
+  model_->AwaitRuns(1);
+  Enqueue(1, {10, 11, 12});
+  Enqueue(2, {20});
+  Enqueue(3, {30, 31, 32, 33, 34});
+  model_->Open();
+  const auto answers = sink_.Await(4);
+  EXPECT_THAT(answers.at(0)[0].y, ElementsAre(1));
+  EXPECT_THAT(answers.at(1)[0].y, ElementsAre(11, 12, 13));
+  EXPECT_THAT(answers.at(2)[0].y, ElementsAre(21));
+  EXPECT_THAT(answers.at(3)[0].y, ElementsAre(31, 32, 33, 34, 35));
+  EXPECT_EQ(answers.at(3)[0].version, "3");
+  EXPECT_THAT(model_->batch_rows(), ElementsAre(1, 4, 5));
+  EXPECT_EQ(sink_.flushes(), 3);
+  EXPECT_EQ(servable_->pending(), 0);
+}
+
+TEST_F(ServableTest, RunsEachRequestAloneWithoutDynamicBatching) {
+  ModelConfig config = FakeModel::Config();
+  config.batching.dynamic = false;
+  Start(config);
+  for (uint64_t i = 0; i < 4; ++i) Enqueue(i, {0, 1});
+  model_->Open();
+  sink_.Await(4);
+  EXPECT_THAT(model_->batch_rows(), ElementsAre(2, 2, 2, 2));
+}
+
+TEST_F(ServableTest, WaitsForCompanyNoLongerThanTheDelay) {
+  ModelConfig config = FakeModel::Config();
+  config.batching.max_queue_delay_us = 100;
+  Start(config);
+  model_->Open();
+  clock_.AwaitWaiters(1);
+  Enqueue(0, {0});
+  Enqueue(1, {1});
+  clock_.AwaitWaiters(1);
+  EXPECT_EQ(servable_->pending(), 2);
+  // The executor may be between two looks at the queue, so time moves on until it has looked again.
+  while (servable_->pending() > 0) clock_.Advance(100'000);
+  sink_.Await(2);
+  EXPECT_THAT(model_->batch_rows(), ElementsAre(2));
+}
+
+TEST_F(ServableTest, FailsOnlyTheRequestToBlame) {
+  Start();
+  Enqueue(0, {0});
+  model_->AwaitRuns(1);
+  for (uint64_t i = 1; i <= 8; ++i) Enqueue(i, {i == 6 ? -1.0f : static_cast<float>(i)});
+  model_->Open();
+  const auto answers = sink_.Await(9);
+  for (uint64_t i = 0; i <= 8; ++i) {
+    ASSERT_EQ(answers.at(i).size(), 1u);
+    const FakeSink::Answer& answer = answers.at(i)[0];
+    if (i == 6) {
+      EXPECT_EQ(answer.status.code(), StatusCode::kInternal);
+      EXPECT_THAT(answer.status.message(), HasSubstr("must not be negative"));
+    } else {
+      ASSERT_TRUE(answer.status.ok());
+      EXPECT_THAT(answer.y, ElementsAre(static_cast<float>(i) + 1));
+    }
+  }
+  const StatisticsSnapshot statistics = servable_->statistics();
+  EXPECT_EQ(statistics.success.count, 8u);
+  EXPECT_EQ(statistics.fail.count, 1u);
+  EXPECT_EQ(statistics.inference_count, 8u);
+}
+
+TEST_F(ServableTest, NeverRunsTheCancelledAndTheExpired) {
+  Start();
+  Enqueue(0, {0});
+  model_->AwaitRuns(1);
+  Enqueue(1, {1});
+  last_->cancelled = true;
+  Enqueue(2, {2}, clock_.NowNs() + 50);
+  Enqueue(3, {3});
+  clock_.Advance(100);
+  model_->Open();
+  const auto answers = sink_.Await(4);
+  EXPECT_EQ(answers.at(1)[0].status.code(), StatusCode::kCancelled);
+  EXPECT_EQ(answers.at(2)[0].status.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(answers.at(3)[0].status.ok());
+  EXPECT_THAT(model_->batch_rows(), ElementsAre(1, 1));
+}
+
+TEST_F(ServableTest, RefusesWhatDoesNotFitItsQueue) {
+  ModelConfig config = FakeModel::Config();
+  config.batching.max_queue_size = 2;
+  Start(config);
+  Enqueue(0, {0});
+  model_->AwaitRuns(1);
+  EXPECT_EQ(Enqueue(1, {1}), Servable::Admitted::kYes);
+  EXPECT_EQ(Enqueue(2, {2}), Servable::Admitted::kYes);
+  EXPECT_EQ(Enqueue(3, {3}), Servable::Admitted::kRefused);
+  EXPECT_EQ(status_.code(), StatusCode::kResourceExhausted);
+  EXPECT_THAT(status_.message(), HasSubstr("holds 2 requests already"));
+  EXPECT_EQ(servable_->statistics().fail.count, 1u);
+  EXPECT_EQ(servable_->pending(), 3);
+}
+
+TEST_F(ServableTest, DrainAnswersEverythingItTook) {
+  Start();
+  Enqueue(0, {0});
+  model_->AwaitRuns(1);
+  for (uint64_t i = 1; i < 40; ++i) Enqueue(i, {1});
+  std::thread drain([this] { servable_->Drain(); });
+  // Drain has taken effect once requests are turned away; those are free to go to another version.
+  uint64_t next = 40;
+  while (Enqueue(next, {1}) == Servable::Admitted::kYes) ++next;
+  model_->Open();
+  drain.join();
+  EXPECT_EQ(servable_->pending(), 0);
+  const auto answers = sink_.Await(next);
+  EXPECT_EQ(answers.size(), next);
+  for (const auto& [ticket, list] : answers) {
+    ASSERT_EQ(list.size(), 1u) << ticket;
+    EXPECT_TRUE(list[0].status.ok());
+  }
+  servable_->Drain();  // a second time does nothing
+}
+
+TEST_F(ServableTest, CountsTimesByTheClock) {
+  Start();
+  Enqueue(0, {0, 1});
+  model_->AwaitRuns(1);
+  Enqueue(1, {1});
+  clock_.Advance(500);
+  model_->Open();
+  sink_.Await(2);
+  servable_->Drain();
+  const StatisticsSnapshot statistics = servable_->statistics();
+  EXPECT_EQ(statistics.success.count, 2u);
+  EXPECT_EQ(statistics.success.ns, 1000u);  // both were there for the 500
+  EXPECT_EQ(statistics.inference_count, 3u);
+  EXPECT_EQ(statistics.execution_count, 2u);
+  EXPECT_EQ(statistics.by_batch_size.at(2).compute_infer.count, 1u);
+  EXPECT_EQ(statistics.by_batch_size.at(1).compute_infer.count, 1u);
+}
+
+TEST_F(ServableTest, SharesTheQueueAmongItsExecutors) {
+  ModelConfig config = FakeModel::Config();
+  config.instance_count = 2;
+  config.max_batch_size = 1;
+  Start(config);
+  Enqueue(0, {0});
+  Enqueue(1, {1});
+  model_->AwaitRuns(2);  // both run at once: neither may finish before Open
+  model_->Open();
+  sink_.Await(2);
+}
+
+TEST_F(ServableTest, AnswersEveryRequestOnceUnderConcurrency) {
+  ModelConfig config = FakeModel::Config();
+  config.instance_count = 2;
+  Start(config);
+  model_->Open();
+  constexpr uint64_t kPerThread = 500;
+  const std::vector<float> x = {7};
+  std::vector<std::thread> threads;
+  for (uint64_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (uint64_t i = 0; i < kPerThread; ++i) {
+        auto request = MakeRequest(t * kPerThread + i, &sink_, x);
+        request->arrival_ns = clock_.NowNs();
+        Status status;
+        ASSERT_EQ(servable_->Enqueue(&request, &status), Servable::Admitted::kYes);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& [ticket, list] : sink_.Await(4 * kPerThread)) {
+    ASSERT_EQ(list.size(), 1u) << ticket;
+    ASSERT_THAT(list[0].y, ElementsAre(8));
+  }
+}
+
+}  // namespace
+}  // namespace gristmill
