@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "protocol/infer_response_encoder.h"
+
+#include <bit>
+#include <cstring>
+#include <span>
+#include <string_view>
+
+namespace gristmill {
+namespace {
+
+// Fields of ModelInferResponse, then of InferOutputTensor. All are length-delimited and below 16: their tags are one
+// byte.
+constexpr uint32_t kModelName = 1;
+constexpr uint32_t kModelVersion = 2;
+constexpr uint32_t kId = 3;
+constexpr uint32_t kOutputs = 5;
+constexpr uint32_t kRawOutputContents = 6;
+constexpr uint32_t kTensorName = 1;
+constexpr uint32_t kTensorDatatype = 2;
+constexpr uint32_t kTensorShape = 3;
+
+size_t VarintSize(uint64_t value) { return (static_cast<size_t>(std::bit_width(value | 1)) + 6) / 7; }
+size_t FieldSize(size_t size) { return 1 + VarintSize(size) + size; }
+/// proto3 leaves empty strings out.
+size_t TextSize(std::string_view text) { return text.empty() ? 0 : FieldSize(text.size()); }
+
+std::byte* PutVarint(std::byte* out, uint64_t value) {
+  while (value >= 0x80) {
+    *out++ = static_cast<std::byte>(value | 0x80);
+    value >>= 7;
+  }
+  *out++ = static_cast<std::byte>(value);
+  return out;
+}
+
+std::byte* PutHead(std::byte* out, uint32_t field, size_t size) {
+  *out++ = static_cast<std::byte>(field << 3 | 2);
+  return PutVarint(out, size);
+}
+
+std::byte* PutBytes(std::byte* out, uint32_t field, const void* data, size_t size) {
+  out = PutHead(out, field, size);
+  if (size > 0) std::memcpy(out, data, size);
+  return out + size;
+}
+
+std::byte* PutText(std::byte* out, uint32_t field, std::string_view text) {
+  return text.empty() ? out : PutBytes(out, field, text.data(), text.size());
+}
+
+size_t DimensionsSize(const Shape& shape) {
+  size_t size = 0;
+  for (int64_t dimension : shape.dims()) size += VarintSize(static_cast<uint64_t>(dimension));
+  return size;
+}
+
+size_t TensorSize(const OutputTensor& output) {
+  const size_t dimensions = DimensionsSize(output.tensor.shape);
+  return TextSize(output.name) + TextSize(DataTypeName(output.tensor.dtype)) +
+         (dimensions == 0 ? 0 : FieldSize(dimensions));
+}
+
+std::byte* PutTensor(std::byte* out, const OutputTensor& output) {
+  out = PutHead(out, kOutputs, TensorSize(output));
+  out = PutText(out, kTensorName, output.name);
+  out = PutText(out, kTensorDatatype, DataTypeName(output.tensor.dtype));
+  if (output.tensor.shape.rank() == 0) return out;
+  out = PutHead(out, kTensorShape, DimensionsSize(output.tensor.shape));
+  for (int64_t dimension : output.tensor.shape.dims()) out = PutVarint(out, static_cast<uint64_t>(dimension));
+  return out;
+}
+
+}  // namespace
+
+size_t EncodedSizeBytes(const InferResponse& response) {
+  size_t size = TextSize(response.model_name) + TextSize(response.model_version) + TextSize(response.id);
+  for (const OutputTensor& output : response.outputs) {
+    size += FieldSize(TensorSize(output)) + FieldSize(output.tensor.data.size());
+  }
+  return size;
+}
+
+std::byte* EncodeInto(const InferResponse& response, std::byte* out) {
+  out = PutText(out, kModelName, response.model_name);
+  out = PutText(out, kModelVersion, response.model_version);
+  out = PutText(out, kId, response.id);
+  for (const OutputTensor& output : response.outputs) out = PutTensor(out, output);
+  for (const OutputTensor& output : response.outputs) {
+    out = PutBytes(out, kRawOutputContents, output.tensor.data.data(), output.tensor.data.size());
+  }
+  return out;
+}
+
+Buffer EncodeInferResponse(const InferResponse& response, BufferPool* pool) {
+  Buffer buffer = pool->Acquire(EncodedSizeBytes(response));
+  EncodeInto(response, buffer.data());
+  return buffer;
+}
+
+}  // namespace gristmill
