@@ -4,7 +4,8 @@
 // Parameters: library_path (required: ONNX Runtime's shared library), intra_op_threads (default: the cores this process
 // may use), inter_op_threads (default 1, more for models with execution_mode parallel), log_level (verbose, info,
 // warning, error, fatal; default error). All models share one pool of threads, which sleep when idle instead of
-// spinning, and one arena. ONNX Runtime keeps one environment per process, so a process has one such backend at a time.
+// spinning, and one arena. ONNX Runtime has one environment per process: a second backend beside the first runs on the
+// first one's threads and log level, whatever its own parameters say.
 #include <algorithm>
 #include <cstdio>
 #include <memory>

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What only ONNX Runtime has: its library, its parameters, shapes that lie, types that the protocol lacks.
 #include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <iterator>
 
 #include "backend_fixture.h"
 
@@ -74,6 +77,26 @@ TEST_F(OrtBackendTest, ParallelExecutionWithItsOwnThreads) {
   const auto parallel = Instance(*model, 8);
   const auto sequential = Instance(Open(Path("mlp")), 8);
   EXPECT_EQ(Outputs(*parallel, {{RampFloats({8, 16}, 1)}}), Outputs(*sequential, {{RampFloats({8, 16}, 1)}}));
+}
+
+ptrdiff_t ThreadCount() {
+  const std::filesystem::directory_iterator tasks("/proc/self/task");
+  return std::distance(begin(tasks), end(tasks));
+}
+
+TEST_F(OrtBackendTest, AllModelsShareOnePoolOfThreads) {
+  backend_.reset();
+  const ptrdiff_t without = ThreadCount();
+  Parameters parameters = kParameters;
+  parameters["intra_op_threads"] = "3";
+  Start("onnxruntime", parameters);
+  EXPECT_EQ(ThreadCount(), without + 2) << "the calling thread is the third";
+  for (const char* name : {"mlp", "dynamic_dims", "two_outputs"}) {
+    BackendModel& model = Open(Path(name));
+    Instance(model, 8);
+    Instance(model, 8);
+  }
+  EXPECT_EQ(ThreadCount(), without + 2);
 }
 
 TEST_F(OrtBackendTest, OutputsHaveTheShapeTheyTurnOutToHave) {
