@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `gristmill` command: `serve` here, everything that talks to a running server from the client package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+import uvloop
+from gristmill_client.cli import register
+
+from gristmill.core import CoreMissingError
+from gristmill.logs import configure_logging
+from gristmill.options import Frontend, LogFormat, LogLevel, ServerOptions
+from gristmill.repository.errors import RepositoryError
+from gristmill.repository.manager import ModelControlMode
+from gristmill.serve import run
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+
+app = typer.Typer(name="gristmill", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+register(app)
+
+
+@app.callback()
+def gristmill() -> None:
+    """Serve models over gRPC, and talk to servers that do."""
+
+
+@app.command()
+def serve(
+    model_repository: Annotated[list[Path], typer.Option(help="Directory of models; may be repeated.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 8001,
+    frontend: Annotated[Frontend, typer.Option(help="What takes requests from the network.")] = Frontend.AIO,
+    reuse_port: Annotated[bool, typer.Option(help="Share the port with other servers.")] = False,
+    max_message_bytes: Annotated[int, typer.Option(min=-1, help="Of one request or answer; -1: no limit.")] = -1,
+    model_control_mode: Annotated[
+        ModelControlMode,
+        typer.Option(help="none: what is there at start; poll: follow the repository; explicit: load on request."),
+    ] = ModelControlMode.NONE,
+    load_model: Annotated[
+        list[str] | None, typer.Option(help="Model to load at start in explicit mode; may be repeated; '*': all.")
+    ] = None,
+    repository_poll_secs: Annotated[float, typer.Option(min=0.1, help="Between two scans in poll mode.")] = 15.0,
+    exit_timeout_secs: Annotated[float, typer.Option(min=0, help="Grace for requests in flight at the end.")] = 30.0,
+    intra_op_threads: Annotated[int, typer.Option(min=0, help="Threads per run of a model; 0: all cores.")] = 0,
+    load_threads: Annotated[int, typer.Option(min=1, help="Models loaded at the same time.")] = 4,
+    default_max_batch_size: Annotated[
+        int, typer.Option(min=0, help="For models that can be batched and do not say; 0: do not batch them.")
+    ] = 64,
+    strict_readiness: Annotated[bool, typer.Option(help="Ready only while every model is.")] = False,
+    log_level: Annotated[LogLevel, typer.Option(help="Least severe line to write.")] = LogLevel.INFO,
+    log_format: Annotated[LogFormat, typer.Option(help="Form of log lines on standard error.")] = LogFormat.TEXT,
+) -> None:
+    """Serve the models of a repository until SIGTERM or SIGINT.
+
+    Exit status: 0 after an orderly end, 1 if the server cannot start, 2 on wrong usage.
+    """
+    configure_logging(log_level, log_format)
+    for repository in model_repository:
+        if not repository.is_dir():
+            _fail(EXIT_USAGE, f"--model-repository {repository}: no such directory; create it or correct the path")
+    if load_model and model_control_mode is not ModelControlMode.EXPLICIT:
+        _fail(EXIT_USAGE, f"--load-model needs --model-control-mode explicit, not {model_control_mode}")
+    options = ServerOptions(
+        model_repositories=[repository.resolve() for repository in model_repository],
+        host=host,
+        grpc_port=grpc_port,
+        frontend=frontend,
+        reuse_port=reuse_port,
+        max_message_bytes=max_message_bytes,
+        model_control_mode=model_control_mode,
+        load_models=load_model or [],
+        repository_poll_s=repository_poll_secs,
+        exit_timeout_s=exit_timeout_secs,
+        intra_op_threads=intra_op_threads,
+        load_threads=load_threads,
+        default_max_batch_size=default_max_batch_size,
+        strict_readiness=strict_readiness,
+    )
+    try:
+        uvloop.run(run(options))
+    except (OSError, RepositoryError, CoreMissingError) as error:
+        _fail(EXIT_FAILURE, str(error))
+
+
+def _fail(status: int, message: str) -> NoReturn:
+    typer.echo(f"gristmill serve: {message}", err=True)
+    raise typer.Exit(status)
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find what the compiled core needs from the environment, and start it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gristmill._core import Engine
+
+
+class CoreMissingError(Exception):
+    """The compiled module cannot be imported."""
+
+
+def create_engine(*, intra_op_threads: int = 0) -> Engine:
+    """An engine with its plugins, and the runtimes that are installed, in place. 0 threads: the backend's choice.
+
+    A backend whose runtime is missing says so when a model needs it. Raises CoreMissingError.
+    """
+    try:
+        from gristmill import _core
+    except ImportError as error:
+        raise CoreMissingError(f"the compiled core is missing ({error}); build it with: pip install .") from error
+    onnxruntime: dict[str, str] = {}
+    library = find_onnxruntime()
+    if library is not None:
+        onnxruntime["library_path"] = str(library)
+    if intra_op_threads > 0:
+        onnxruntime["intra_op_threads"] = str(intra_op_threads)
+    plugins = Path(_core.__file__).parent / "backends"
+    return _core.Engine(plugin_directory=str(plugins), backend_parameters={"onnxruntime": onnxruntime})
+
+
+def find_onnxruntime() -> Path | None:
+    """The shared library in the installed onnxruntime package, found without importing it; None if there is none."""
+    spec = find_spec("onnxruntime")
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        libraries = sorted(Path(location, "capi").glob("libonnxruntime.so*"))
+        if libraries:
+            return libraries[0]
+    return None

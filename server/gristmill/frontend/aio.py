@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The grpc.aio front end: ModelInfer travels as raw bytes between the socket and the core.
+
+Belongs to one event loop. Python neither parses nor builds a message of ModelInfer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+import grpc.aio
+
+if TYPE_CHECKING:
+    # (code, payload): the serialized response if code is 0, else the message of the error.
+    Answer = tuple[int, bytes | str]
+    Context = grpc.aio.ServicerContext[bytes, bytes]
+
+SERVICE = "inference.GRPCInferenceService"
+
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class Bridge(Protocol):
+    """What this front end needs of the core's AioBridge."""
+
+    def fileno(self) -> int: ...  # noqa: D102
+    def submit(self, request: bytes, tag: Any, timeout_s: float | None = None) -> int: ...  # noqa: D102
+    def cancel(self, ticket: int) -> None: ...  # noqa: D102
+    def drain(self) -> list[tuple[Any, int, bytes | str]]: ...  # noqa: D102
+
+
+class InferHandler:
+    """Answers ModelInfer through a bridge. open -> any number of calls -> close."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        """`bridge` is used by the running loop alone."""
+        self._bridge = bridge
+        self._loop = asyncio.get_running_loop()
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def calls(self) -> int:
+        """Calls not yet answered."""
+        return self._calls
+
+    def open(self) -> None:
+        """Begin to take completions from the bridge."""
+        self._loop.add_reader(self._bridge.fileno(), self._drain)
+
+    def close(self) -> None:
+        """Stop taking completions; calls still waiting are left unanswered."""
+        self._loop.remove_reader(self._bridge.fileno())
+
+    async def wait_idle(self) -> None:
+        """Wait until no call is left unanswered."""
+        await self._idle.wait()
+
+    def rpc_handler(self) -> grpc.GenericRpcHandler:
+        """The handler to give to a server before any other of the same service."""
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._infer)
+        return grpc.method_handlers_generic_handler(SERVICE, {"ModelInfer": method})
+
+    async def _infer(self, request: bytes, context: Context) -> bytes:
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._calls += 1
+        self._idle.clear()
+        ticket = self._bridge.submit(request, future, context.time_remaining())
+        try:
+            code, payload = await future
+        except asyncio.CancelledError:
+            self._bridge.cancel(ticket)
+            raise
+        finally:
+            self._calls -= 1
+            if self._calls == 0:
+                self._idle.set()
+        if isinstance(payload, bytes):
+            return payload
+        await context.abort(_STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN), payload)
+        raise AssertionError("abort() has returned")
+
+    def _drain(self) -> None:
+        for future, code, payload in self._bridge.drain():
+            if not future.done():  # else its call was cancelled
+                future.set_result((code, payload))
+
+
+def create_server(*, reuse_port: bool, max_message_bytes: int) -> grpc.aio.Server:
+    """A server without handlers or ports. `max_message_bytes`: -1 is no limit."""
+    return grpc.aio.server(
+        options=[
+            ("grpc.so_reuseport", int(reuse_port)),
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", max_message_bytes),
+            # Clients may keep idle connections alive with pings; without these they are sent away as too many.
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+    )
+
+
+def bind(server: grpc.aio.Server, host: str, port: int) -> int:
+    """Open a port and return its number. Raises OSError if that cannot be had."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {address}: the port is in use or not allowed; choose another") from error

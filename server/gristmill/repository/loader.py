@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load one version of a model: verify its files, open it, complete its configuration, start its executors.
+
+Blocks for as long as that takes; thread-safe. Nothing that is loaded here reaches a request before it is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import grpc
+from gristmill_protos.model_config_pb2 import ModelConfig
+
+from gristmill.repository.config_source import ConfigSource
+from gristmill.repository.errors import RepositoryError
+from gristmill.repository.layout import VersionDirectory, verify
+from gristmill.repository.model_config import choose_model_file, complete_config, protocol_datatype
+
+if TYPE_CHECKING:
+    from gristmill._core import ModelOptions, OpenedModel, Servable
+
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class Engine(Protocol):
+    """What the repository needs of the core's Engine."""
+
+    def open_model(self, *, backend: str, path: str, parameters: Mapping[str, str] = ...) -> OpenedModel: ...  # noqa: D102
+    def load(self, model: OpenedModel, options: ModelOptions) -> Servable: ...  # noqa: D102
+    def publish(  # noqa: D102
+        self, name: str, servables: Sequence[Servable], *, aliases: Mapping[str, int] = ..., reason: str = ""
+    ) -> None: ...
+    def forget(self, name: str) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class LoadedVersion:
+    """A version with its executors running. `config` is complete."""
+
+    version: int
+    config: ModelConfig
+    servable: Servable
+
+
+class VersionLoader:
+    """Turns a version on disk into a LoadedVersion."""
+
+    def __init__(
+        self, engine: Engine, make_options: Callable[[ModelConfig, int], ModelOptions], default_max_batch_size: int
+    ) -> None:
+        """`make_options` translates a complete configuration and a version for the engine."""
+        self._engine = engine
+        self._make_options = make_options
+        self._default_max_batch_size = default_max_batch_size
+
+    def load(self, model: str, version: VersionDirectory, source: ConfigSource) -> LoadedVersion:
+        """Raises RepositoryError that says why the version cannot be served."""
+        if version.problem is not None:
+            raise RepositoryError(grpc.StatusCode.FAILED_PRECONDITION, version.problem)
+        try:
+            verify(version)
+            file = choose_model_file(source, [name for name, _, _ in version.listing])
+            opened = self._engine.open_model(
+                backend=file.backend, path=str(version.path / file.file_name), parameters=file.parameters
+            )
+            config = complete_config(
+                source, opened, file, model=model, default_max_batch_size=self._default_max_batch_size
+            )
+            servable = self._engine.load(opened, self._make_options(config, version.version))
+        except Exception as error:
+            raise as_repository_error(error) from error
+        return LoadedVersion(version.version, config, servable)
+
+
+def core_options(config: ModelConfig, version: int) -> ModelOptions:
+    """The core's form of a complete configuration."""
+    from gristmill._core import ModelOptions, TensorSpec
+
+    batching = config.dynamic_batching
+    return ModelOptions(
+        name=config.name,
+        version=version,
+        max_batch_size=config.max_batch_size,
+        inputs=[TensorSpec(item.name, protocol_datatype(item.data_type), list(item.dims)) for item in config.input],
+        outputs=[TensorSpec(item.name, protocol_datatype(item.data_type), list(item.dims)) for item in config.output],
+        dynamic_batching=config.HasField("dynamic_batching"),
+        max_queue_delay_us=batching.max_queue_delay_microseconds,
+        preferred_batch_sizes=sorted(set(batching.preferred_batch_size)),
+        max_queue_size=batching.default_queue_policy.max_queue_size,
+        instance_count=sum(group.count for group in config.instance_group),
+    )
+
+
+def as_repository_error(error: Exception) -> RepositoryError:
+    """Give any failure of a load its gRPC code: the core's errors carry one, files may vanish, the rest is a fault."""
+    if isinstance(error, RepositoryError):
+        return error
+    code, message = getattr(error, "code", None), getattr(error, "message", None)
+    if isinstance(code, int) and isinstance(message, str):
+        return RepositoryError(_STATUS_CODES[code], message)
+    if isinstance(error, OSError):
+        return RepositoryError(grpc.StatusCode.UNAVAILABLE, f"cannot read {error.filename}: {error.strerror}")
+    return RepositoryError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
