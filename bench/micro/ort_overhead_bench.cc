@@ -2,7 +2,7 @@
 // What the ONNX Runtime backend adds to ONNX Runtime: Execute on a small MLP beside a bare Run that copies its rows
 // into one buffer and reuses input and output memory. Both run in the same process, on one thread, in turns.
 //
-//   ort_overhead_bench PLUGIN LIBONNXRUNTIME MODEL     (GRISTMILL's plugin .so, the runtime's .so, mlp.onnx)
+//   ort_overhead_bench PLUGIN LIBONNXRUNTIME MODEL     (the plugin's .so, the runtime's .so, the tests' mlp.onnx)
 //
 // One line per batch size: median ns per batch of each, and their ratio.
 #include <dlfcn.h>
