@@ -27,6 +27,8 @@ from gristmill.repository.model_record import IndexEntry
 if TYPE_CHECKING:
     from gristmill._core import Engine
 
+# For the table of models when no terminal says how wide it is.
+_PIPE_COLUMNS = 160
 # For the answer of a call that came in just before the end to reach its client.
 _STREAM_GRACE_S = 0.5
 
@@ -60,6 +62,11 @@ class Server:
         self._polling: asyncio.Task[None] | None = None
         self.port = 0
 
+    @property
+    def calls(self) -> int:
+        """Calls of ModelInfer not yet answered."""
+        return self._infer.calls
+
     def bind(self) -> None:
         """Open the port. Raises OSError."""
         self.port = bind(self._server, self.options.host, self.options.grpc_port)
@@ -80,14 +87,14 @@ class Server:
         if self._polling is not None:
             self._polling.cancel()
         grace_s = self.options.exit_timeout_s
-        _log.info("waiting for %d requests, for at most %g s", self._infer.calls, grace_s)
+        _log.info("waiting for %d requests, for at most %g s", self.calls, grace_s)
         stopping = asyncio.create_task(self._server.stop(grace_s))
         try:
             async with asyncio.timeout(grace_s):
                 await self._infer.wait_idle()
                 await self.manager.close()
         except TimeoutError:
-            _log.warning("%d requests were not answered within the grace period", self._infer.calls)
+            _log.warning("%d requests were not answered within the grace period", self.calls)
             return False
         # Only streams that nobody ends, such as health watches, are left.
         await self._server.stop(min(grace_s, _STREAM_GRACE_S))
@@ -140,7 +147,7 @@ async def run(options: ServerOptions) -> None:
 
 
 async def _announce(server: Server) -> None:
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
     console.print(index_table(await server.manager.index()))
     console.print(f"gRPC ({server.options.frontend}) listening on {server.options.host}:{server.port}", highlight=False)
     sys.stdout.flush()

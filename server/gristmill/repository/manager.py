@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
 
@@ -32,8 +31,6 @@ from gristmill.repository.threads import run_in_thread
 from gristmill.repository.version_policy import choose_versions
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class ModelControlMode(StrEnum):
@@ -75,7 +72,7 @@ class ModelManager:
         self._on_change = on_change
         self._models: dict[str, ModelRecord] = {}
         self._scanned: dict[str, layout.ModelDirectory] = {}
-        self._threads = ThreadPoolExecutor(options.load_threads, thread_name_prefix="load")
+        self._loads = ThreadPoolExecutor(options.load_threads, thread_name_prefix="load")
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
         self._closed = False
@@ -100,7 +97,7 @@ class ModelManager:
 
         Raises RepositoryError if a repository cannot be read.
         """
-        found = await self._in_thread(lambda: layout.scan(self._options.repositories))
+        found = await asyncio.to_thread(layout.scan, self._options.repositories)
         self._scanned = found
         names = list(found)
         if self.mode is ModelControlMode.EXPLICIT and "*" not in self._options.load_models:
@@ -117,7 +114,7 @@ class ModelManager:
         """
         self._require_explicit("load")
         source = parse_json(config_json, name) if config_json is not None else None
-        directory = await self._in_thread(lambda: layout.find_model(self._options.repositories, name))
+        directory = await asyncio.to_thread(layout.find_model, self._options.repositories, name)
         if directory is None:
             places = ", ".join(map(str, self._options.repositories))
             raise RepositoryError(grpc.StatusCode.NOT_FOUND, f"model '{name}' is not in the repository ({places})")
@@ -132,10 +129,10 @@ class ModelManager:
         """
         self._require_explicit("unload")
         if name not in self._models:
-            if await self._in_thread(lambda: layout.find_model(self._options.repositories, name)) is None:
+            if await asyncio.to_thread(layout.find_model, self._options.repositories, name) is None:
                 raise RepositoryError(grpc.StatusCode.NOT_FOUND, f"there is no model '{name}' to unload")
             return
-        await self._run(self._unload(self._models[name], f"model '{name}' was unloaded on request"))
+        await self._run(self._unload(self._models[name], "it was unloaded on request"))
 
     async def poll(self) -> None:
         """Compare the repository with what is served and wait until the changes are made, in poll mode."""
@@ -151,7 +148,7 @@ class ModelManager:
         """Every version known, by name and version, those on disk that were never loaded included."""
         entries = [entry for record in self._models.values() for entry in record.index()]
         if self.mode is ModelControlMode.EXPLICIT and not ready_only:
-            for name, directory in (await self._in_thread(lambda: layout.scan(self._options.repositories))).items():
+            for name, directory in (await asyncio.to_thread(layout.scan, self._options.repositories)).items():
                 if name not in self._models:
                     entries += ModelRecord.unloaded(directory).index()
         return sorted((entry for entry in entries if entry.ready or not ready_only), key=lambda entry: entry.sort_key)
@@ -183,21 +180,21 @@ class ModelManager:
         await asyncio.gather(
             *(self._run(self._unload(record, "the server is shutting down")) for record in self._models.values())
         )
-        self._threads.shutdown(wait=False)
+        self._loads.shutdown(wait=False)
 
     # ---- changes: each runs as a task of its own and takes the model's lock ----
 
     async def _start_model(self, name: str, directory: layout.ModelDirectory | None) -> None:
         record = self._record(name)
         if directory is None:
-            record.reason = f"model '{name}', asked for at start, is not in the repository"
+            record.reason = "it was to be loaded at start and is not in the repository"
             _log.error("model %s: %s", name, record.reason)
             return
         await self._reconcile(record, directory)
 
     async def _start_poll(self) -> list[asyncio.Future[None]]:
         try:
-            found = await self._in_thread(lambda: layout.scan(self._options.repositories))
+            found = await asyncio.to_thread(layout.scan, self._options.repositories)
         except RepositoryError as error:
             _log.warning("%s; what is loaded stays", error.message)
             return []
@@ -231,7 +228,7 @@ class ModelManager:
                 if directory.problem is not None:
                     raise RepositoryError(grpc.StatusCode.FAILED_PRECONDITION, directory.problem)
                 if source is None:
-                    source = await self._in_thread(partial(read_source, directory))
+                    source = await asyncio.to_thread(read_source, directory)
                 failure = await self._load_wanted(record, directory, source)
             except Exception as error:
                 failure = as_repository_error(error)
@@ -239,7 +236,7 @@ class ModelManager:
             if failure is not None:
                 _log.error("model %s: %s", record.name, failure.message)
                 if not record.serving:
-                    self._engine.publish(record.name, [], reason=f"model '{record.name}': {failure.message}")
+                    self._engine.publish(record.name, [], reason=failure.message)
             await self._on_change(record.name, bool(record.serving))
         if failure is not None and raises:
             raise failure
@@ -261,7 +258,7 @@ class ModelManager:
             record.loading(number)
             try:
                 load = partial(self._loader.load, record.name, directory.versions[number], source)
-                version = await self._in_thread(load)
+                version = await asyncio.get_running_loop().run_in_executor(self._loads, load)
                 loaded[number] = version, key
             except Exception as error:
                 failed = as_repository_error(error)
@@ -288,7 +285,7 @@ class ModelManager:
     async def _remove(self, record: ModelRecord) -> None:
         async with record.lock:
             record.removed, record.wanted = True, False
-            dropped = record.clear(f"model '{record.name}' was removed from the repository")
+            dropped = record.clear("it was removed from the repository")
             self._engine.forget(record.name)
             await self._on_change(record.name, False)
             _log.info("model %s: removed from the repository", record.name)
@@ -329,6 +326,3 @@ class ModelManager:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return asyncio.shield(task)
-
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)

@@ -187,9 +187,9 @@ class ModelRecord:
                 grpc.StatusCode.INVALID_ARGUMENT, f"model '{self.name}': expected a version number, got '{version}'"
             )
         if not self.serving:
-            raise RepositoryError(
-                grpc.StatusCode.UNAVAILABLE, f"model '{self.name}' is not ready: {self.reason or 'it is being loaded'}"
-            )
+            reasons = [f"version {number}: {reason}" for number, (_, reason) in self._states.items() if reason]
+            reason = self.reason or "; ".join(reasons) or "it is being loaded"
+            raise RepositoryError(grpc.StatusCode.UNAVAILABLE, f"model '{self.name}' is not ready: {reason}")
         number = int(version) if version else max(self.serving)
         if number in self.serving:
             return self.serving[number].loaded
