@@ -73,7 +73,7 @@ def train(options: Options, reporter: Reporter) -> list[PublishedVersion]:
             metrics=binary_metrics(holdout_truth, np.asarray(booster.predict(holdout))),
             baseline="logistic regression",
             baseline_metrics=logistic_baseline(features[past], truth[past], holdout, holdout_truth),
-            limitations="One state, one year. Sex and ancestry are features, so it must not decide on people.",
+            limitations="One state, one year. Sex, race and ancestry are features: it must not decide on people.",
             data=describe_data(
                 "American Community Survey, employment in Massachusetts",
                 "nannyml",

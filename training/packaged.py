@@ -154,7 +154,7 @@ def _zip(source: bytes) -> bytes:
 
 def _npy(source: bytes) -> bytes:
     buffer = io.BytesIO()
-    np.save(buffer, np.frombuffer(source, dtype=np.uint8))
+    np.save(buffer, np.frombuffer(source, dtype=np.uint8).astype(np.float32))
     return buffer.getvalue()
 
 
