@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Versions come and go under load, and no request fails."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from .conftest import ECHO
+from .harness import LIMIT_S, RunningServer, inputs_of, serve, state_of, wait_until, write_sim
+
+ROW = np.ones((1, 4), dtype=np.float32)
+
+
+class Load:
+    """Callers that call without a pause; the versions that answered, and every failure."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.versions: set[str] = set()
+        self.failures: list[BaseException] = []
+
+
+@contextmanager
+def load_on(server: RunningServer, model: str, callers: int = 16) -> Iterator[Load]:
+    load = Load()
+    stop = threading.Event()
+
+    def body() -> None:
+        try:
+            with server.client() as client:
+                while not stop.is_set():
+                    answer = client.infer(model, inputs_of({"X": ROW}))
+                    assert answer.as_numpy("Y").tolist() == ROW.tolist()
+                    load.versions.add(answer.get_response().model_version)
+                    load.answered += 1
+        except BaseException as failure:
+            load.failures.append(failure)
+
+    threads = [threading.Thread(target=body) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: load.answered >= callers or bool(load.failures), "the load to begin")
+    yield load
+    stop.set()
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert not load.failures, load.failures
+
+
+def test_reloads_under_load_fail_no_request(server: RunningServer) -> None:
+    with load_on(server, "echo") as load, server.client() as client:
+        for _ in range(50):
+            client.load_model("echo")
+        before = load.answered
+        wait_until(lambda: load.answered > before + 16, "requests after the last reload")
+
+
+def test_published_versions_take_over_under_load(tmp_path: Path) -> None:
+    write_sim(tmp_path, "echo", 1, ECHO)
+    with serve(tmp_path, "--model-control-mode", "poll", "--repository-poll-secs", "0.1") as server:
+        with load_on(server, "echo") as load:
+            for version in (2, 3, 4):
+                write_sim(tmp_path, "echo", version, ECHO)
+                wait_until(lambda wanted=str(version): wanted in load.versions, f"answers by version {version}")
+        with server.client() as client:
+            assert client.is_model_ready("echo", "4")
+            assert not client.is_model_ready("echo", "1")
+            shutil.rmtree(tmp_path / "echo")
+            wait_until(lambda: not client.is_model_ready("echo"), "the deleted model to go")
+
+
+def test_a_damaged_version_never_replaces_a_good_one(server: RunningServer, repository: Path) -> None:
+    write_sim(repository, "echo", 2, "this is no model")
+    with server.client() as client:
+        with pytest.raises(InferenceServerException):
+            client.load_model("echo")
+        states = state_of(client, "echo")
+        assert states["1"][0] == "READY"
+        assert states["2"][0] == "UNAVAILABLE"
+        assert "line 1" in states["2"][1]
+        answer = client.infer("echo", inputs_of({"X": ROW}))
+        assert answer.get_response().model_version == "1"
+
+
+def test_a_wrong_configuration_says_what_is_wrong(repository: Path) -> None:
+    (repository / "echo" / "config.pbtxt").write_text('max_batch_size: 8\ninput { name: "X" optional: true }\n')
+    with serve(repository) as server, server.client() as client:
+        assert not client.is_model_ready("echo")
+        assert client.is_model_ready("slow")
+        reasons = " ".join(reason for _, reason in state_of(client, "echo").values())
+        assert "config.pbtxt" in reasons
+        assert "optional" in reasons
+
+
+def test_version_policy_decides_what_is_served(repository: Path) -> None:
+    for version in (2, 3):
+        write_sim(repository, "echo", version, ECHO)
+    (repository / "echo" / "config.pbtxt").write_text("version_policy { specific { versions: [1, 3] } }\n")
+    with serve(repository) as server, server.client() as client:
+        assert [client.is_model_ready("echo", str(version)) for version in (1, 2, 3)] == [True, False, True]
+        newest = client.infer("echo", inputs_of({"X": ROW}))
+        chosen = client.infer("echo", inputs_of({"X": ROW}), model_version="1")
+        assert newest.get_response().model_version == "3"
+        assert chosen.get_response().model_version == "1"
+
+
+def test_unload_answers_what_was_admitted(server: RunningServer) -> None:
+    answers: list[Exception | None] = []
+    with server.client() as client, server.client() as admin:
+        for _ in range(3):
+            client.async_infer("slow", inputs_of({"X": ROW[:, :1]}), lambda result, error: answers.append(error))
+        wait_until(lambda: len(answers) >= 1, "the first answer")
+        admin.unload_model("slow")
+        wait_until(lambda: len(answers) == 3, "the other answers")
+        assert not admin.is_model_ready("slow")
+    assert answers == [None, None, None]
+
+
+def test_batches_are_formed_of_several_callers(server: RunningServer) -> None:
+    companies: list[int] = []
+
+    def call() -> None:
+        with server.client() as client:
+            for _ in range(20):
+                companies.extend(client.infer("echo", inputs_of({"X": ROW})).as_numpy("COMPANY").tolist())
+
+    threads = [threading.Thread(target=call) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert len(companies) == 16 * 20
+    assert max(companies) > 1
