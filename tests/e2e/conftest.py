@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from .harness import RunningServer, serve, write_sim
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +40,7 @@ def samples(model_repository: Path) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository with `echo`, which tells the company a row was run in, and `slow`, which runs one request in 0.2 s."""
+    """`echo`, which tells the company a row was run in, and `slow`, which takes 0.2 s for each request."""
     write_sim(tmp_path, "echo", 1, ECHO)
     write_sim(tmp_path, "slow", 1, SLOW, "max_batch_size: 8  # and no dynamic_batching\n")
     return tmp_path

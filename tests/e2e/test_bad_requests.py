@@ -37,10 +37,11 @@ def raw_calls(server: RunningServer) -> Iterator[Callable[[bytes], grpc.StatusCo
         def send(message: bytes) -> grpc.StatusCode:
             try:
                 call(message, timeout=LIMIT_S)
+                return grpc.StatusCode.OK
             except grpc.RpcError as error:
-                assert error.details(), "an error without a message"
-                return error.code()
-            return grpc.StatusCode.OK
+                code, details = error.code(), error.details()
+            assert details, f"{code} without a message"
+            return code
 
         yield send
 

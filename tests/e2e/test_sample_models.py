@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
+
 from .harness import RunningServer, in_threads, inputs_of
 
 CALLERS = 64
@@ -138,7 +139,7 @@ def test_one_bad_id_fails_only_its_own_request(samples: RunningServer, model_rep
         def call(number: int) -> None:
             for _ in range(5):
                 if number % 8 == 0:
-                    with pytest.raises(Exception, match="(?i)range|index|bounds"):
+                    with pytest.raises(Exception, match=r"(?i)range|index|bounds"):
                         client.infer("recommender", inputs_of(bad))
                 else:
                     inputs = sample.take(number, 1)
