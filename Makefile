@@ -7,12 +7,14 @@ PORT ?= 8001
 .PHONY: help serve train test check bench clean
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 serve: ## serve MODEL_REPOSITORY (model_repo, with two sample models) on PORT (8001)
 	@scripts/setup.sh serve
+ifeq ($(MODEL_REPOSITORY),model_repo)
 	@.venv/bin/python -m training.all --repository model_repo --only packaged --if-missing
-	@exec .venv/bin/gristmill serve --model-repository $(MODEL_REPOSITORY) --grpc-port $(PORT)
+endif
+	@exec .venv/bin/gristmill serve --model-repository '$(MODEL_REPOSITORY)' --grpc-port '$(PORT)'
 
 train: ## train the sample models and publish them into model_repo
 	@scripts/setup.sh train

@@ -1,56 +1,60 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Everything that can be said about the sources without running them.
+# Everything that can be said about the sources without running them. Needs scripts/setup.sh check. Every part runs even
+# if an earlier one fails, so that one call shows everything; the exit status is non-zero if any part failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/lib.sh
+PATH=$PWD/.venv/bin:$PATH
 
 failed=()
 part() {
-  local name=$1
-  shift
-  if "$@"; then
-    printf 'check: %s: ok\n' "$name"
-  else
-    printf 'check: %s: FAILED\n' "$name"
-    failed+=("$name")
-  fi
+  step "$@"
+  # shellcheck disable=SC2181  # step is not for conditions
+  (($? == 0)) || failed+=("$1")
 }
 
-cpp_sources() { git ls-files 'csrc/*.h' 'csrc/*.cc' 'tests/cpp/*.h' 'tests/cpp/*.cc' 'bench/*.h' 'bench/*.cc'; }
+# The files of the project that match, whether or not git knows them already.
+files() { git ls-files -z --cached --others --exclude-standard -- "$@" | while IFS= read -r -d '' file; do
+  [[ -f $file ]] && printf '%s\0' "$file"
+done; }
 
-format_cpp() { cpp_sources | xargs clang-format --dry-run -Werror; }
+cpp_format() { files '*.h' '*.cc' '*.cu' '*.cuh' | xargs -0 clang-format --dry-run -Werror; }
 
-licences() {
-  local missing
-  missing=$(git ls-files '*.py' '*.pyi' '*.h' '*.cc' '*.cu' '*.sh' '*.cmake' '*CMakeLists.txt' '*.proto' Makefile |
-    xargs grep -L 'SPDX-License-Identifier: Apache-2.0')
-  [[ -z $missing ]] || { printf 'no SPDX line in %s\n' $missing; return 1; }
-}
-
-# clang proves that guarded members are touched only under their locks.
-lock_annotations() {
-  mkdir -p build
-  {
-    cmake -S . -B build/clang -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DGRISTMILL_BUILD_TESTS=ON \
-      -DGRISTMILL_PYTHON="$PWD/.venv/bin/python" &&
-      cmake --build build/clang -j "$(nproc)"
-  } >build/clang.log 2>&1 || { cat build/clang.log; return 1; }
-}
+shell() { { files '*.sh'; printf '.ci/run\0'; } | xargs -0 shellcheck --external-sources; }
 
 types() {
-  .venv/bin/python scripts/generate_protos.py build/protos >/dev/null &&
-    .venv/bin/python -m mypy server/gristmill clients/python/gristmill_client training scripts bench
+  python scripts/generate_protos.py build/protos
+  python -m mypy server/gristmill clients/python/gristmill_client training scripts tests/scripts tests/docs
 }
 
-part "Python lint" .venv/bin/ruff check --quiet .
-part "Python format" .venv/bin/ruff format --check --quiet .
+licences() {
+  local without
+  without=$(files '*.py' '*.pyi' '*.h' '*.cc' '*.cu' '*.cuh' '*.sh' '*.cmake' '*CMakeLists.txt' '*.proto' '*Makefile' .ci/run |
+    xargs -0 awk 'FNR == 1 { if (NR > 1 && !found) print name; found = 0; name = FILENAME }
+                  FNR <= 2 && /SPDX-License-Identifier: Apache-2.0/ { found = 1 }
+                  END { if (!found) print name }')
+  [[ -z $without ]] || die "no SPDX-License-Identifier: Apache-2.0 in the first two lines of: ${without//$'\n'/ }"
+}
+
+# clang proves that guarded members are touched under their locks only, and warns of what gcc does not see.
+clang() {
+  cmake -S . -B build/clang -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Debug \
+    -DGRISTMILL_BUILD_TESTS=ON -DGRISTMILL_PYTHON="$PWD/.venv/bin/python"
+  cmake --build build/clang -j "$(nproc)"
+}
+
+part "Python lint" ruff check .
+part "Python format" ruff format --check .
 part "Python types" types
-part "C++ format" format_cpp
-part "include directions" .venv/bin/python scripts/check_includes.py
+part "C++ format" cpp_format
+part "include directions" python scripts/check_includes.py
 part "licence lines" licences
-part "clang, lock annotations" lock_annotations
+part "shell scripts" shell
+part "clang with lock annotations" clang
 
 if ((${#failed[@]} > 0)); then
-  printf 'check: FAILED: %s\n' "$(IFS=,; echo "${failed[*]}")"
+  printf 'make check: FAILED: %s\n' "$(IFS=,; echo "${failed[*]}")"
   exit 1
 fi
+printf 'make check: everything passed\n'

