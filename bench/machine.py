@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a figure depends on besides the code: the machine, the commit, the versions of the parts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+_PACKAGES = ("grpcio", "numpy", "onnxruntime", "protobuf", "uvloop")
+
+
+def describe_machine() -> dict[str, str | int]:
+    """CPU model, cores, memory in GiB, kernel."""
+    match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": match[1] if match else platform.machine(),
+        "cores": os.cpu_count() or 0,
+        "memory_gib": round(memory_bytes / 2**30),
+        "kernel": platform.release(),
+    }
+
+
+def describe_commit() -> str:
+    """The commit's hash, with "+changes" if tracked files of the server or the bench differ from it."""
+    commit = _first_line("git", "rev-parse", "HEAD")
+    changed = _first_line("git", "status", "--porcelain", "--untracked-files=no", "--", "csrc", "server", "bench/load")
+    return commit + ("+changes" if changed else "")
+
+
+def describe_versions() -> dict[str, str]:
+    """Of the Python, the packages and the tools that take part."""
+    packages = {package: version(package) for package in _PACKAGES}
+    tools = {"h2load": _first_line("h2load", "--version"), "g++": _first_line("g++", "-dumpfullversion")}
+    return {"python": platform.python_version(), **packages, **tools}
+
+
+def load_average() -> float:
+    """Processes that wanted a core during the last minute: above 0.5 before a bench, its figures are disturbed."""
+    return round(os.getloadavg()[0], 2)
+
+
+def _first_line(*command: str) -> str:
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False).stdout
+    except FileNotFoundError:
+        return "missing"
+    return output.partition("\n")[0]
