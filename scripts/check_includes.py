@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 #: The rooms that each room of csrc may include from, besides itself.
-ROOMS = {
+ROOMS: dict[str, set[str]] = {
     "core": set(),
     "cuda": {"core"},
     "transport": {"core"},
@@ -33,7 +33,9 @@ FORBIDDEN_IMPORTS = {
     "server/gristmill": {"training", "bench"},
 }
 
-INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+# Quotes are for this project's headers alone; angle brackets do not hide one.
+_QUOTED = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
+_ANGLED = re.compile(r"^\s*#\s*include\s*<([^>]+)>", re.MULTILINE)
 
 
 def include_violations(root: Path) -> Iterator[str]:
@@ -46,7 +48,9 @@ def include_violations(root: Path) -> Iterator[str]:
         if room not in ROOMS:
             yield f"{path.relative_to(root)}: room '{room}' has no rule in {Path(__file__).name}"
             continue
-        for included in INCLUDE.findall(path.read_text()):
+        text = path.read_text()
+        angled = [header for header in _ANGLED.findall(text) if "/" in header and header.split("/")[0] in ROOMS]
+        for included in [*_QUOTED.findall(text), *angled]:
             target = included.split("/")[0]
             if target != room and target not in ROOMS[room]:
                 allowed = ", ".join(sorted(ROOMS[room] | {room}))

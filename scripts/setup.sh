@@ -202,7 +202,7 @@ python_packages() {
     stamped "packages-$group" "$hash" || wanted+=("packages-$group $hash")
   done
   if ((${#wanted[@]} > 0)); then
-    step "Python packages (${wanted[*]%% *})" install_groups
+    step "Python packages (${groups[*]})" install_groups
     for group in "${wanted[@]}"; do
       read -r name hash <<<"$group"
       stamp "$name" "$hash"
@@ -212,7 +212,7 @@ python_packages() {
   for group in "${bare[@]}"; do
     hash=$(digest_of "requirements/$group.txt")
     stamped "bare-$group" "$hash" && continue
-    step "Python packages (for their $group)" pip install --no-deps --requirement "requirements/$group.txt"
+    step "packages wanted for their $group" pip install --no-deps --requirement "requirements/$group.txt"
     stamp "bare-$group" "$hash"
   done
 }
@@ -224,8 +224,9 @@ python_packages() {
 core_digest() {
   {
     digest_of csrc protos CMakeLists.txt pyproject.toml scripts/generate_protos.py .cache/onnxruntime/include
-    find server clients/python -name '*.py*' ! -name '*.pyc' | LC_ALL=C sort
+    find server clients/python -name '*.py' -o -name '*.pyi' -o -name py.typed | LC_ALL=C sort
     printf '%s\n' "$PWD"
+    find server clients/python -name '*.py' | sort
     .venv/bin/python -VV
   } | digest
 }
