@@ -102,7 +102,7 @@ BatchDecision RequestQueue::Decide(const BatchPolicy& policy, int64_t now_ns,
   if (snapshot_.empty()) return {};
   return policy.Decide({.groups = snapshot_,
                         .limits = {.max_rows = options_.max_rows,
-                                   .max_queue_delay_ns = options_.max_queue_delay_ns,
+                                   .max_queue_delay_ns = waits_ ? options_.max_queue_delay_ns : 0,
                                    .preferred_rows = options_.preferred_rows},
                         .now_ns = now_ns});
 }

@@ -43,6 +43,9 @@ class RequestQueue {
   /// Appends the requests of a decision with count > 0 to `batch`.
   void Take(const BatchDecision& decision, std::vector<std::unique_ptr<InferRequest>>* batch);
 
+  /// No request comes any more, so from now on no batch waits for company.
+  void StopWaiting() { waits_ = false; }
+
   size_t size() const { return size_; }
 
  private:
@@ -72,6 +75,7 @@ class RequestQueue {
   Groups::iterator Settle(Groups::iterator group);
 
   const RequestQueueOptions options_;
+  bool waits_ = true;
   size_t size_ = 0;
   uint64_t next_sequence_ = 0;
   Groups groups_;

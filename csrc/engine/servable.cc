@@ -99,6 +99,7 @@ void Servable::Drain() {
   {
     MutexLock lock(mu_);
     closed_ = true;
+    queue_.StopWaiting();
   }
   arrived_.NotifyAll();
   MutexLock lock(drain_mu_);

@@ -108,6 +108,14 @@ TEST_F(RequestQueueTest, DropsAWholeGroup) {
   EXPECT_THAT(Next(), ElementsAre());
 }
 
+TEST_F(RequestQueueTest, WaitsForNobodyOnceNobodyComes) {
+  for (uint64_t i = 0; i < 6; ++i) Push(i);
+  EXPECT_THAT(Next(), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(Next(), ElementsAre());
+  queue_.StopWaiting();
+  EXPECT_THAT(Next(), ElementsAre(4, 5));
+}
+
 TEST_F(RequestQueueTest, ReusesEmptiedGroups) {
   for (int round = 0; round < 100; ++round) {
     for (uint64_t i = 0; i < 8; ++i) Push(i, i % 2, i % 2 == 0 ? "a" : "b");

@@ -172,6 +172,18 @@ TEST_F(ServableTest, DrainAnswersEverythingItTook) {
   servable_->Drain();  // a second time does nothing
 }
 
+TEST_F(ServableTest, DrainWaitsForNoCompany) {
+  ModelConfig config = FakeModel::Config();
+  config.batching.max_queue_delay_us = 100;
+  Start(config);
+  model_->Open();
+  Enqueue(0, {0});
+  Enqueue(1, {1});
+  servable_->Drain();  // though the clock stands still
+  sink_.Await(2);
+  EXPECT_THAT(model_->batch_rows(), ElementsAre(2));
+}
+
 TEST_F(ServableTest, CountsTimesByTheClock) {
   Start();
   Enqueue(0, {0, 1});
