@@ -13,11 +13,12 @@ import matplotlib as mpl
 from rich.console import Console
 
 from bench.client import WrongAnswerError
+from bench.floors.build import BuildError
 from bench.h2load import H2loadError
-from bench.load import direct_share
+from bench.load import direct_share, mlp_requests
 from bench.machine import describe_commit, describe_machine, describe_versions, load_average
 from bench.models import MissingModelError
-from bench.report import save_plot, share_plot, share_table, write_json
+from bench.report import requests_plot, requests_table, save_plot, share_plot, share_table, write_json
 from bench.server import ServerError
 
 _PIPE_COLUMNS = 140
@@ -34,8 +35,9 @@ def main() -> int:
     mpl.use("Agg")
     console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
     try:
+        run_mlp_requests(console, quick)
         run_direct_share(console, quick)
-    except (MissingModelError, ServerError, H2loadError, WrongAnswerError) as error:
+    except (BuildError, MissingModelError, ServerError, H2loadError, WrongAnswerError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     return 0
@@ -50,6 +52,17 @@ def run_direct_share(console: Console, quick: bool) -> None:
     console.print(share_table(results))
     path = write_json("direct_share", {**facts, "configuration": direct_share.configuration(effort)}, results)
     console.print(f"{path}\n{save_plot('direct_share', share_plot(results))}", highlight=False)
+
+
+def run_mlp_requests(console: Console, quick: bool) -> None:
+    """Run bench.load.mlp_requests and report it."""
+    facts = facts_of_run(quick)
+    effort = mlp_requests.Effort(1, 0.4) if quick else mlp_requests.Effort(5, 1.5)
+    with console.status("mlp_requests"):
+        results = mlp_requests.run(effort)
+    console.print(requests_table(results))
+    path = write_json("mlp_requests", {**facts, "configuration": mlp_requests.configuration(effort)}, results)
+    console.print(f"{path}\n{save_plot('mlp_requests', requests_plot(results))}", highlight=False)
 
 
 def facts_of_run(quick: bool) -> dict[str, Any]:

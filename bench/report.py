@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from bench.load.direct_share import ShareResult
+from bench.load.mlp_requests import RequestsResult
 from bench.machine import ROOT
 
 RESULTS = ROOT / "bench" / "results"
@@ -77,6 +78,44 @@ def share_plot(results: Sequence[ShareResult]) -> Figure:
     gain.margins(y=0.15)
     for axes in (share, gain):
         axes.tick_params(axis="x", labelsize=8)
+    return figure
+
+
+def requests_table(results: Sequence[RequestsResult]) -> Table:
+    """Of mlp_requests."""
+    table = Table(title="One row of a 16-64-32-1 MLP a request, server on one core")
+    headings = ("Server", "Streams", "Requests/s", "CPU us", "Latency us", "Mean batch", "Rate ratio", "CPU ratio")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "Server" else "right", no_wrap=True)
+    for number, result in enumerate(results):
+        ends = number + 1 < len(results) and results[number + 1].streams != result.streams
+        table.add_row(
+            *(result.server, f"{result.connections} x {result.streams}", f"{result.requests_per_s:,.0f}"),
+            *(f"{result.cpu_us_per_request:.2f}", f"{result.mean_latency_us:,.0f}"),
+            "-" if result.mean_batch is None else f"{result.mean_batch:.1f}",
+            *(f"{result.gristmill_rate_ratio:.3g}", f"{result.gristmill_cpu_ratio:.3g}"),
+            end_section=ends,
+        )
+    table.caption = "Ratio: of gristmill to the server of the row"
+    return table
+
+
+def requests_plot(results: Sequence[RequestsResult]) -> Figure:
+    """Of mlp_requests: rate and CPU of each server by concurrency, both logarithmic."""
+    figure, (rates, cpu) = plt.subplots(1, 2, figsize=(13, 4.5), layout="constrained")
+    loads = [f"{load[0]} x {load[1]}" for load in dict.fromkeys((r.connections, r.streams) for r in results)]
+    servers = list(dict.fromkeys(result.server for result in results))
+    by_server = {server: [result for result in results if result.server == server] for server in servers}
+    thousands = {server: [r.requests_per_s / 1000 for r in rows] for server, rows in by_server.items()}
+    _grouped_bars(rates, loads, thousands, "%.1f")
+    rates.set(title="Requests per second on one core", ylabel="thousands", yscale="log")
+    _grouped_bars(cpu, loads, {name: [r.cpu_us_per_request for r in rows] for name, rows in by_server.items()}, "%.1f")
+    cpu.set(title="CPU of the server per request", ylabel="microseconds", yscale="log")
+    for axes in (rates, cpu):
+        axes.set_xlabel("connections x streams")
+        axes.margins(y=0.15)
+        axes.get_legend().remove()
+    figure.legend(*rates.get_legend_handles_labels(), loc="outside lower center", ncols=len(servers))
     return figure
 
 
