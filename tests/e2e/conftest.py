@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from .harness import RunningServer, serve, write_sim
-
-ROOT = Path(__file__).resolve().parents[2]
+from .samples import SAMPLES, copy_newest
 
 ECHO = """
 input  X FP32 -1 4
@@ -26,15 +25,30 @@ latency_us 1:200000
 
 
 @pytest.fixture(scope="session")
-def model_repository() -> Path:
-    """The published sample models; `make train` makes them."""
-    return ROOT / "model_repo"
+def model_repository(request: pytest.FixtureRequest) -> Path:
+    """Where the sample models are published; may change at any moment."""
+    return Path(request.config.getoption("--model-repository"))
 
 
 @pytest.fixture(scope="session")
-def samples(model_repository: Path) -> Iterator[RunningServer]:
+def sample_repository(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The newest version of every sample model, as a copy that nobody publishes into."""
+    repository = tmp_path_factory.mktemp("samples")
+    for name in SAMPLES:
+        copy_newest(model_repository, name, repository)
+    return repository
+
+
+@pytest.fixture(scope="session", params=["aio"])
+def frontend(request: pytest.FixtureRequest) -> str:
+    """Every front end passes the same tests."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def sample_server(sample_repository: Path, frontend: str) -> Iterator[RunningServer]:
     """A server of the sample models."""
-    with serve(model_repository) as server:
+    with serve(sample_repository, "--frontend", frontend) as server:
         yield server
 
 
@@ -46,12 +60,6 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=["aio"])
-def frontend(request: pytest.FixtureRequest) -> str:
-    """Every front end passes the same tests."""
-    return str(request.param)
-
-
 @pytest.fixture
 def server(repository: Path, frontend: str) -> Iterator[RunningServer]:
     """A server of `repository` in explicit mode with every model loaded."""
@@ -61,9 +69,9 @@ def server(repository: Path, frontend: str) -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def echo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def echo_server(tmp_path_factory: pytest.TempPathFactory, frontend: str) -> Iterator[RunningServer]:
     """One server of `echo` for a whole module."""
     repository = tmp_path_factory.mktemp("echo")
     write_sim(repository, "echo", 1, ECHO + "latency_us 1:500\n")
-    with serve(repository) as running:
+    with serve(repository, "--frontend", frontend) as running:
         yield running
