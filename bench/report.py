@@ -84,14 +84,15 @@ def share_plot(results: Sequence[ShareResult]) -> Figure:
 def requests_table(results: Sequence[RequestsResult]) -> Table:
     """Of mlp_requests."""
     table = Table(title="One row of a 16-64-32-1 MLP a request, server on one core")
-    headings = ("Server", "Streams", "Requests/s", "CPU us", "Latency us", "Mean batch", "Rate ratio", "CPU ratio")
+    headings = ["Server", "Streams", "Requests/s", "CPU us", "Core used", "Latency us", "Mean batch"]
+    headings += ["Rate ratio", "CPU ratio"]
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "Server" else "right", no_wrap=True)
     for number, result in enumerate(results):
         ends = number + 1 < len(results) and results[number + 1].streams != result.streams
         table.add_row(
             *(result.server, f"{result.connections} x {result.streams}", f"{result.requests_per_s:,.0f}"),
-            *(f"{result.cpu_us_per_request:.2f}", f"{result.mean_latency_us:,.0f}"),
+            *(f"{result.cpu_us_per_request:.2f}", f"{result.core_used:.0%}", f"{result.mean_latency_us:,.0f}"),
             "-" if result.mean_batch is None else f"{result.mean_batch:.1f}",
             *(f"{result.gristmill_rate_ratio:.3g}", f"{result.gristmill_cpu_ratio:.3g}"),
             end_section=ends,

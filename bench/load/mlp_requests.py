@@ -49,7 +49,8 @@ class RequestsResult:
     """One server at one concurrency: medians over the rounds.
 
     The ratios compare Gristmill with this server, as medians over neighbouring runs: above 1 Gristmill answers more
-    requests per second, or takes more CPU for each. `mean_batch`: None where the server does not count.
+    requests per second, or takes more CPU for each. `core_used`: the share of its core that the server kept busy; well
+    below 1 with many streams, the client was the limit. `mean_batch`: None where the server does not count.
     """
 
     server: str
@@ -57,6 +58,7 @@ class RequestsResult:
     streams: int
     requests_per_s: float
     cpu_us_per_request: float
+    core_used: float
     mean_latency_us: float
     gristmill_rate_ratio: float
     gristmill_cpu_ratio: float
@@ -106,27 +108,42 @@ class _Target:
         self.latencies_us.append(result.mean_latency_us)
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What a run needs on disk, and the one request that it repeats."""
+
+    repository: Path
+    model: Path
+    frame: Path
+    request: bytes
+
+
+def prepare(scratch: Path) -> Setup:
+    """Write the model's repository and the request's frame into an empty directory."""
+    model = publish_mlp(scratch / "models", _CONFIG)
+    rows = np.random.default_rng(0).normal(size=(1, MLP_WIDTHS[0])).astype(np.float32)
+    request = infer_request("mlp", {"INPUT0": rows})
+    frame = scratch / "request.frame"
+    frame.write_bytes(grpc_frame(request))
+    return Setup(scratch / "models", model, frame, request)
+
+
 def run(effort: Effort) -> list[RequestsResult]:
     """Bench all servers. Raises BuildError, ServerError, H2loadError or WrongAnswerError."""
     with tempfile.TemporaryDirectory(prefix="gristmill-bench-") as name, ExitStack() as stack:
         scratch = Path(name)
-        model = publish_mlp(scratch / "models", _CONFIG)
-        rows = np.random.default_rng(0).normal(size=(1, MLP_WIDTHS[0])).astype(np.float32)
-        request = infer_request("mlp", {"INPUT0": rows})
-        frame = scratch / "request.frame"
-        frame.write_bytes(grpc_frame(request))
-
-        gristmill = stack.enter_context(pinned_server(gristmill_command(scratch / "models"), SERVER_CORE))
+        setup = prepare(scratch)
+        gristmill = stack.enter_context(pinned_server(gristmill_command(setup.repository), SERVER_CORE))
         reply = scratch / "reply"
         with BenchClient(gristmill.port) as client:
             client.require_ready("mlp")
-            reply.write_bytes(client.infer(request))
+            reply.write_bytes(client.infer(setup.request))
         targets = [_Target(GRISTMILL, gristmill)]
-        for peer, command in _peers(model, reply):
+        for peer, command in _peers(setup.model, reply):
             targets.append(_Target(peer, stack.enter_context(pinned_server(command, SERVER_CORE))))
         for target in targets:
-            _require_answer(target, request, reply.read_bytes())
-        return [result for streams in STREAMS for result in _run_streams(targets, frame, streams, effort)]
+            _require_answer(target, setup.request, reply.read_bytes())
+        return [result for streams in STREAMS for result in _run_streams(targets, setup.frame, streams, effort)]
 
 
 def _peers(model: Path, reply: Path) -> list[tuple[str, list[str]]]:
@@ -169,6 +186,7 @@ def _summarise(target: _Target, gristmill: _Target, streams: int) -> RequestsRes
         streams=streams,
         requests_per_s=median(target.rates),
         cpu_us_per_request=median(target.cpu_us),
+        core_used=median(rate * cpu_us / 1e6 for rate, cpu_us in zip(target.rates, target.cpu_us, strict=True)),
         mean_latency_us=median(target.latencies_us),
         gristmill_rate_ratio=median_ratio(gristmill.rates, target.rates),
         gristmill_cpu_ratio=median_ratio(gristmill.cpu_us, target.cpu_us),
