@@ -275,3 +275,17 @@ async def test_reflection_lists_services_and_describes_them(running: Running) ->
         described.append([service.name for service in file.service])
     assert described == [["GRPCInferenceService"], [], ["Health"], ["ServerReflection"]]
     assert gristmill_protos.POOL.FindServiceByName("grpc.health.v1.Health").name == "Health"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/inference.GRPCInferenceService/ModelReady",
+        "/inference.GRPCInferenceService/TraceSetting",
+        "/grpc.health.v1.Health/Check",
+    ],
+)
+async def test_damaged_message_is_the_callers_fault(running: Running, path: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match=f"{path} does not decode") as error:
+        await running.channel.unary_unary(path)(b"\x0a\x05ab", timeout=LIMIT_S)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT

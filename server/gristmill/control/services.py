@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gristmill_protos
 import grpc.aio
 from gristmill_protos import inference_pb2, inference_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from gristmill.control.decoding import DecodingServer
 from gristmill.control.inference_service import InferenceService
 
 SERVICE = "inference.GRPCInferenceService"
@@ -38,8 +41,9 @@ class HealthReporter:
 
 def add_services(server: grpc.aio.Server, service: InferenceService, reporter: HealthReporter) -> None:
     """Add the handlers. What the server was given before takes precedence."""
-    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
-    health_pb2_grpc.add_HealthServicer_to_server(reporter.servicer, server)
+    checked: Any = DecodingServer(server)
+    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, checked)  # type: ignore[no-untyped-call]
+    health_pb2_grpc.add_HealthServicer_to_server(reporter.servicer, checked)
     # Reflection answers from one pool, and the protocol's messages have their own.
     for file in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR, inference_pb2.DESCRIPTOR):
         gristmill_protos.POOL.AddSerializedFile(file.serialized_pb)
