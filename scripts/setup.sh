@@ -226,7 +226,6 @@ core_digest() {
     digest_of csrc protos CMakeLists.txt pyproject.toml scripts/generate_protos.py .cache/onnxruntime/include
     find server clients/python -name '*.py' -o -name '*.pyi' -o -name py.typed | LC_ALL=C sort
     printf '%s\n' "$PWD"
-    find server clients/python -name '*.py' | sort
     .venv/bin/python -VV
   } | digest
 }
