@@ -48,7 +48,7 @@ def frontend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def sample_server(sample_repository: Path, frontend: str) -> Iterator[RunningServer]:
     """A server of the sample models."""
-    with serve(sample_repository, "--frontend", frontend) as server:
+    with serve(sample_repository, frontend=frontend) as server:
         yield server
 
 
@@ -64,7 +64,7 @@ def repository(tmp_path: Path) -> Path:
 def server(repository: Path, frontend: str) -> Iterator[RunningServer]:
     """A server of `repository` in explicit mode with every model loaded."""
     mode = ("--model-control-mode", "explicit", "--load-model", "*")
-    with serve(repository, "--frontend", frontend, *mode) as running:
+    with serve(repository, *mode, frontend=frontend) as running:
         yield running
 
 
@@ -73,5 +73,5 @@ def echo_server(tmp_path_factory: pytest.TempPathFactory, frontend: str) -> Iter
     """One server of `echo` for a whole module."""
     repository = tmp_path_factory.mktemp("echo")
     write_sim(repository, "echo", 1, ECHO + "latency_us 1:500\n")
-    with serve(repository, "--frontend", frontend) as running:
+    with serve(repository, frontend=frontend) as running:
         yield running

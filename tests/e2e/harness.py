@@ -67,9 +67,13 @@ class RunningServer:
 
 
 @contextmanager
-def serve(repository: Path, *arguments: str) -> Iterator[RunningServer]:
-    """Start a server on a port of its own choice; end it, if the test has not, when the block ends."""
-    command = [GRISTMILL, "serve", "--model-repository", repository, "--host", "127.0.0.1", "--grpc-port", "0"]
+def serve(repository: Path, *arguments: str, frontend: str) -> Iterator[RunningServer]:
+    """Start a server on a port of its own choice and wait until it is ready.
+
+    When the block ends, the server is ended if the test has not done so.
+    """
+    command = [GRISTMILL, "serve", "--model-repository", repository, "--frontend", frontend]
+    command += ["--host", "127.0.0.1", "--grpc-port", "0"]
     process = subprocess.Popen(
         [str(word) for word in (*command, *arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -80,7 +84,10 @@ def serve(repository: Path, *arguments: str) -> Iterator[RunningServer]:
     try:
         found = port.get(timeout=LIMIT_S)
         assert found, "the server ended before it listened:\n" + "".join(output)
-        yield RunningServer(process, found, output)
+        server = RunningServer(process, found, output)
+        with server.client() as client:
+            wait_until(client.is_server_ready, "the server to be ready")
+        yield server
     finally:
         if process.poll() is None:
             process.terminate()
@@ -88,6 +95,7 @@ def serve(repository: Path, *arguments: str) -> Iterator[RunningServer]:
             process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
             raise
         reader.join(LIMIT_S)
 

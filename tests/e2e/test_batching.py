@@ -40,8 +40,8 @@ def patient(
     """The sample models and `company`, which tells each row how many rows its batch had; loaded on request."""
     simulated = tmp_path_factory.mktemp("company")
     write_sim(simulated, "company", 1, COMPANY)
-    more = ("--model-repository", str(simulated), "--model-control-mode", "explicit", "--frontend", frontend)
-    with serve(sample_repository, *more) as server:
+    more = ("--model-repository", str(simulated), "--model-control-mode", "explicit")
+    with serve(sample_repository, *more, frontend=frontend) as server:
         yield server
 
 

@@ -50,7 +50,9 @@ def identity_model(onnx_type: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[service_pb2_grpc.GRPCInferenceServiceStub]:
+def stub(
+    tmp_path_factory: pytest.TempPathFactory, frontend: str
+) -> Iterator[service_pb2_grpc.GRPCInferenceServiceStub]:
     """A server with an identity model of every datatype on both backends: `onnx_fp32`, `sim_fp32` and so on."""
     repository = tmp_path_factory.mktemp("datatypes")
     for name, (_, onnx_type, _) in DATATYPES.items():
@@ -58,7 +60,7 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[service_pb2_grpc.
         version.mkdir(parents=True)
         (version / "model.onnx").write_bytes(identity_model(onnx_type))
         write_sim(repository, f"sim_{name.lower()}", 1, f"input X {name} -1 -1\noutput Y {name} -1 -1 = identity X\n")
-    with serve(repository) as server, grpc.insecure_channel(server.url) as channel:
+    with serve(repository, frontend=frontend) as server, grpc.insecure_channel(server.url) as channel:
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 
@@ -100,14 +102,14 @@ def test_every_datatype_comes_back_as_it_went(
     comes_back()
 
 
-def test_models_without_a_batch_dimension(tmp_path: Path) -> None:
+def test_models_without_a_batch_dimension(tmp_path: Path, frontend: str) -> None:
     """A fixed first dimension: the request's shape is the model's shape, and every request runs alone."""
     tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in ("X", "Y")]
     graph = helper.make_graph([helper.make_node("Neg", ["X"], ["Y"])], "fixed", tensors[:1], tensors[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=9)
     (tmp_path / "fixed" / "1").mkdir(parents=True)
     (tmp_path / "fixed" / "1" / "model.onnx").write_bytes(model.SerializeToString())
-    with serve(tmp_path) as server:
+    with serve(tmp_path, frontend=frontend) as server:
         check_fixed(server)
 
 

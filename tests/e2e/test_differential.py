@@ -47,7 +47,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, frontend: str) -> Iterator[
         for name, (_, rank) in INPUTS.items()
     ]
     write_sim(repository, "many", 1, "\n".join(lines) + "\n")
-    with serve(repository, "--frontend", frontend) as server, RunningServer.client(server) as client:
+    with serve(repository, frontend=frontend) as server, RunningServer.client(server) as client:
         yield client
 
 

@@ -40,6 +40,31 @@ def test_a_signal_drains(server: RunningServer, number: signal.Signals) -> None:
         assert refused.value.status() == "StatusCode.UNAVAILABLE"
 
 
+def test_new_calls_are_refused_while_the_server_drains(server: RunningServer) -> None:
+    answers: list[Exception | None] = []
+    outcomes: list[str] = []
+    with server.client() as client, server.client() as late:
+        assert late.is_server_ready()
+        for _ in range(8):
+            client.async_infer("slow", inputs_of({"X": ROW}), lambda result, error: answers.append(error))
+        wait_until(lambda: len(answers) >= 1, "the first answer")
+        server.signal()
+
+        def refused() -> bool:
+            """Between the signal and the end of new calls, a call is answered as ever."""
+            try:
+                late.infer("echo", inputs_of({"X": np.ones((1, 4), dtype=np.float32)}))
+            except InferenceServerException as error:
+                outcomes.append(str(error.status()))
+            return bool(outcomes)
+
+        wait_until(refused, "a refusal")
+        wait_until(lambda: len(answers) == 8, "the answers to what was in flight")
+        assert server.wait() == 0
+    assert outcomes == ["StatusCode.UNAVAILABLE"]
+    assert answers == [None] * 8
+
+
 def test_a_second_signal_ends_at_once(server: RunningServer) -> None:
     answers: list[Exception | None] = []
     with server.client() as client:
@@ -54,9 +79,9 @@ def test_a_second_signal_ends_at_once(server: RunningServer) -> None:
     assert any(answers), "some calls must have been given up"
 
 
-def test_the_grace_period_bounds_the_drain(repository: Path) -> None:
+def test_the_grace_period_bounds_the_drain(repository: Path, frontend: str) -> None:
     answers: list[Exception | None] = []
-    with serve(repository, "--exit-timeout-secs", "0") as server, server.client() as client:
+    with serve(repository, "--exit-timeout-secs", "0", frontend=frontend) as server, server.client() as client:
         for _ in range(50):
             client.async_infer("slow", inputs_of({"X": ROW}), lambda result, error: answers.append(error))
         wait_until(lambda: len(answers) >= 1, "the first answer")

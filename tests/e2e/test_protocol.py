@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -13,10 +15,10 @@ import tritonclient.grpc as triton
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
-from .harness import LIMIT_S, RunningServer, inputs_of, wait_until
+from .harness import LIMIT_S, RunningServer, inputs_of, serve, wait_until, write_sim
 
 ROW = np.arange(4, dtype=np.float32).reshape(1, 4)
 
@@ -159,16 +161,48 @@ def test_a_cancelled_call_leaves_the_queue(server: RunningServer) -> None:
         assert statistics.inference_count < 40
 
 
-def test_requests_and_answers_of_64_mib_pass(server: RunningServer) -> None:
-    rows = np.random.default_rng(3).random((64, 4), dtype=np.float32)
-    with server.client() as client:
-        assert client.infer("echo", inputs_of({"X": rows})).as_numpy("Y").tobytes() == rows.tobytes()
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    with grpc.insecure_channel(server.url, options=options) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        request = service_pb2.ModelInferRequest(model_name="echo")
-        request.inputs.add(name="X", datatype="FP32", shape=[1 << 22, 4])
-        request.raw_input_contents.append(bytes(1 << 26))
-        with pytest.raises(grpc.RpcError, match="rows per request") as refused:
-            stub.ModelInfer(request, timeout=LIMIT_S)
-        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+@pytest.fixture(scope="module")
+def large_server(tmp_path_factory: pytest.TempPathFactory, frontend: str) -> Iterator[RunningServer]:
+    """A server of `blob` and `text`, which give back rows of any width."""
+    repository = tmp_path_factory.mktemp("large")
+    write_sim(repository, "blob", 1, "input X UINT8 -1 -1\noutput Y UINT8 -1 -1 = identity X\n")
+    write_sim(repository, "text", 1, "input X BYTES -1 -1\noutput Y BYTES -1 -1 = identity X\n")
+    with serve(repository, frontend=frontend) as server:
+        yield server
+
+
+def test_requests_and_answers_of_64_mib_pass(large_server: RunningServer) -> None:
+    rows = np.random.default_rng(3).integers(0, 256, (64, 1 << 20), dtype=np.uint8)
+    with large_server.client() as client:
+        answer = client.infer("blob", inputs_of({"X": rows}))
+        assert np.array_equal(answer.as_numpy("Y"), rows)
+        text = np.array([[rows[:32].tobytes(), b"", rows[32:].tobytes()]], dtype=object)
+        answer = client.infer("text", inputs_of({"X": text}))
+        assert answer.as_numpy("Y").tolist() == text.tolist()
+
+
+def test_the_largest_message_can_be_limited(repository: Path, frontend: str) -> None:
+    with serve(repository, "--max-message-bytes", "4096", frontend=frontend) as server, server.client() as client:
+        with pytest.raises(InferenceServerException) as refused:
+            client.infer("echo", inputs_of({"X": np.zeros((512, 4), dtype=np.float32)}))
+        assert refused.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
+        assert client.infer("echo", inputs_of({"X": ROW})).as_numpy("SUM").tolist() == [6]
+
+
+def test_grpc_health_follows_models_and_the_server(server: RunningServer) -> None:
+    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    with grpc.insecure_channel(server.url) as channel, server.client() as client:
+        health = health_pb2_grpc.HealthStub(channel)
+        with pytest.raises(grpc.RpcError) as unknown:
+            health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=LIMIT_S)
+        assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+        models = health.Watch(health_pb2.HealthCheckRequest(service="echo"), timeout=LIMIT_S)
+        whole = health.Watch(health_pb2.HealthCheckRequest(), timeout=LIMIT_S)
+        assert (next(models).status, next(whole).status) == (serving, serving)
+        client.unload_model("echo")
+        assert next(models).status == not_serving
+        client.load_model("echo")
+        assert next(models).status == serving
+        server.signal()
+        assert next(whole).status == not_serving
+    assert server.wait() == 0

@@ -47,11 +47,13 @@ def load_on(server: RunningServer, model: str, callers: int = 16) -> Iterator[Lo
     threads = [threading.Thread(target=body) for _ in range(callers)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: load.answered >= callers or bool(load.failures), "the load to begin")
-    yield load
-    stop.set()
-    for thread in threads:
-        thread.join(LIMIT_S)
+    try:
+        wait_until(lambda: load.answered >= callers or bool(load.failures), "the load to begin")
+        yield load
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(LIMIT_S)
     assert not load.failures, load.failures
 
 
@@ -63,9 +65,9 @@ def test_reloads_under_load_fail_no_request(server: RunningServer) -> None:
         wait_until(lambda: load.answered > before + 16, "requests after the last reload")
 
 
-def test_published_versions_take_over_under_load(tmp_path: Path) -> None:
+def test_published_versions_take_over_under_load(tmp_path: Path, frontend: str) -> None:
     write_sim(tmp_path, "echo", 1, ECHO)
-    with serve(tmp_path, "--model-control-mode", "poll", "--repository-poll-secs", "0.1") as server:
+    with serve(tmp_path, "--model-control-mode", "poll", "--repository-poll-secs", "0.1", frontend=frontend) as server:
         with load_on(server, "echo") as load:
             for version in (2, 3, 4):
                 write_sim(tmp_path, "echo", version, ECHO)
@@ -90,9 +92,29 @@ def test_a_damaged_version_never_replaces_a_good_one(server: RunningServer, repo
         assert answer.get_response().model_version == "1"
 
 
-def test_a_wrong_configuration_says_what_is_wrong(repository: Path) -> None:
+def test_a_wrong_configuration_leaves_what_is_served(repository: Path, frontend: str) -> None:
+    polled = ("--model-control-mode", "poll", "--repository-poll-secs", "0.1")
+    with (
+        serve(repository, *polled, frontend=frontend) as server,
+        load_on(server, "echo") as load,
+        server.client() as client,
+    ):
+        (repository / "echo" / "config.pbtxt").write_text("max_batch_size: 8\nbatch_size: 9\n")
+        wait_until(lambda: bool(state_of(client, "echo")["1"][1]), "the reason")
+        state, reason = state_of(client, "echo")["1"]
+        assert state == "READY"
+        assert "config.pbtxt:2" in reason
+        assert "batch_size" in reason
+        before = load.answered
+        wait_until(lambda: load.answered > before + 16, "requests after the failure")
+        (repository / "echo" / "config.pbtxt").write_text("max_batch_size: 8\n")
+        wait_until(lambda: client.get_model_config("echo").config.max_batch_size == 8, "the corrected configuration")
+        assert state_of(client, "echo")["1"] == ("READY", "")
+
+
+def test_a_wrong_configuration_says_what_is_wrong(repository: Path, frontend: str) -> None:
     (repository / "echo" / "config.pbtxt").write_text('max_batch_size: 8\ninput { name: "X" optional: true }\n')
-    with serve(repository) as server, server.client() as client:
+    with serve(repository, frontend=frontend) as server, server.client() as client:
         assert not client.is_model_ready("echo")
         assert client.is_model_ready("slow")
         reasons = " ".join(reason for _, reason in state_of(client, "echo").values())
@@ -100,16 +122,45 @@ def test_a_wrong_configuration_says_what_is_wrong(repository: Path) -> None:
         assert "optional" in reasons
 
 
-def test_version_policy_decides_what_is_served(repository: Path) -> None:
+def test_version_policy_decides_what_is_served(repository: Path, frontend: str) -> None:
     for version in (2, 3):
         write_sim(repository, "echo", version, ECHO)
     (repository / "echo" / "config.pbtxt").write_text("version_policy { specific { versions: [1, 3] } }\n")
-    with serve(repository) as server, server.client() as client:
+    with serve(repository, frontend=frontend) as server, server.client() as client:
         assert [client.is_model_ready("echo", str(version)) for version in (1, 2, 3)] == [True, False, True]
         newest = client.infer("echo", inputs_of({"X": ROW}))
         chosen = client.infer("echo", inputs_of({"X": ROW}), model_version="1")
         assert newest.get_response().model_version == "3"
         assert chosen.get_response().model_version == "1"
+
+
+def test_the_latest_versions_are_served(repository: Path, frontend: str) -> None:
+    for version in (2, 3):
+        write_sim(repository, "echo", version, ECHO)
+    config = repository / "echo" / "config.pbtxt"
+    config.write_text("version_policy { latest { num_versions: 2 } }\n")
+    explicit = ("--model-control-mode", "explicit", "--load-model", "echo")
+    with serve(repository, *explicit, frontend=frontend) as server, server.client() as client:
+        assert list(client.get_model_metadata("echo").versions) == ["2", "3"]
+        config.write_text("version_policy { all {} }\n")
+        client.load_model("echo")
+        assert list(client.get_model_metadata("echo").versions) == ["1", "2", "3"]
+        config.unlink()
+        client.load_model("echo")
+        assert list(client.get_model_metadata("echo").versions) == ["3"]
+        with pytest.raises(InferenceServerException) as gone:
+            client.infer("echo", inputs_of({"X": ROW}), model_version="1")
+        assert gone.value.status() in ("StatusCode.NOT_FOUND", "StatusCode.UNAVAILABLE")
+
+
+def test_a_damaged_file_is_named_and_not_served(repository: Path, frontend: str) -> None:
+    model = repository / "echo" / "1" / "model.sim"
+    model.write_text(model.read_text().replace("666", "667"))
+    with serve(repository, frontend=frontend) as server, server.client() as client:
+        state, reason = state_of(client, "echo")["1"]
+        assert state == "UNAVAILABLE"
+        assert "model.sim is damaged" in reason
+        assert client.is_model_ready("slow")
 
 
 def test_unload_answers_what_was_admitted(server: RunningServer) -> None:
@@ -122,20 +173,3 @@ def test_unload_answers_what_was_admitted(server: RunningServer) -> None:
         wait_until(lambda: len(answers) == 3, "the other answers")
         assert not admin.is_model_ready("slow")
     assert answers == [None, None, None]
-
-
-def test_batches_are_formed_of_several_callers(server: RunningServer) -> None:
-    companies: list[int] = []
-
-    def call() -> None:
-        with server.client() as client:
-            for _ in range(20):
-                companies.extend(client.infer("echo", inputs_of({"X": ROW})).as_numpy("COMPANY").tolist())
-
-    threads = [threading.Thread(target=call) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT_S)
-    assert len(companies) == 16 * 20
-    assert max(companies) > 1
