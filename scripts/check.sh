@@ -25,7 +25,7 @@ shell() { { files '*.sh'; printf '.ci/run\0'; } | xargs -0 shellcheck --external
 
 types() {
   python scripts/generate_protos.py build/protos
-  python -m mypy server/gristmill clients/python/gristmill_client training scripts tests/scripts tests/docs
+  python -m mypy server/gristmill clients/python/gristmill_client training bench scripts tests/scripts tests/docs
 }
 
 licences() {

@@ -100,10 +100,11 @@ need_clang() {
 }
 
 # Prints the name that this distribution gives to clang's runtime: since clang 14 libclang-rt-<version>-dev, or part of
-# libclang-common-<version>-dev. Needs apt's package lists.
+# libclang-common-<version>-dev; nothing if apt has no package lists yet.
 clang_runtime_package() {
   local version
-  version=$(apt-cache depends clang | sed -nE 's/.*Depends: clang-([0-9]+)$/\1/p' | head -n 1)
+  version=$(apt-cache depends clang 2>/dev/null | sed -nE 's/.*Depends: clang-([0-9]+)$/\1/p')
+  [[ -n $version ]] || return 0
   if apt-cache show "libclang-rt-$version-dev" >/dev/null 2>&1; then
     printf 'libclang-rt-%s-dev' "$version"
   else
@@ -130,30 +131,33 @@ find_missing_packages() {
   fi
 }
 
-install_system_packages() {
-  local as_root=() package names=()
-  have apt-get || die "not a Debian or Ubuntu machine; please install what these packages bring: ${missing[*]}"
-  if ((EUID != 0)); then
-    if have sudo && sudo -n true 2>/dev/null; then
-      as_root=(sudo -n)
-    else
-      names=("${missing[@]/#libclang-rt/$(clang_runtime_package)}")
-      die "please run this, then try again: sudo apt-get update && sudo apt-get install --yes ${names[*]}"
-    fi
-  fi
-  export DEBIAN_FRONTEND=noninteractive
-  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
-  "${apt[@]}" update
+missing_names() {
+  local package
   for package in "${missing[@]}"; do
-    [[ $package == libclang-rt ]] && package=$(clang_runtime_package)
-    names+=("$package")
+    if [[ $package == libclang-rt ]]; then clang_runtime_package; else printf '%s' "$package"; fi
+    printf ' '
   done
-  "${apt[@]}" install --yes --no-install-recommends "${names[@]}"
+}
+
+install_system_packages() {
+  local apt=("$@" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+  "${apt[@]}" update
+  # shellcheck disable=SC2046  # a list of words
+  "${apt[@]}" install --yes --no-install-recommends $(missing_names)
 }
 
 system_packages() {
+  local as_root=()
   find_missing_packages
-  ((${#missing[@]} == 0)) || step "system packages (${missing[*]})" install_system_packages
+  ((${#missing[@]} > 0)) || return 0
+  have apt-get || die "not a Debian or Ubuntu machine; please install what these packages bring: ${missing[*]}"
+  if ((EUID != 0)); then
+    if ! sudo -n true 2>/dev/null; then
+      die "please run this, then try again: sudo apt-get update && sudo apt-get install --yes $(missing_names)"
+    fi
+    as_root=(sudo -n)
+  fi
+  step "system packages (${missing[*]})" install_system_packages "${as_root[@]}"
 }
 
 # --- .venv
