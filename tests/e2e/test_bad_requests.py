@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -15,6 +16,10 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from .harness import LIMIT_S, RunningServer, inputs_of
+
+if TYPE_CHECKING:
+    #: Without serializers: bytes in, bytes out.
+    RawCall = grpc.UnaryUnaryMultiCallable[bytes, bytes]
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -33,7 +38,7 @@ def valid(rows: int = 2) -> service_pb2.ModelInferRequest:
 def raw_calls(server: RunningServer) -> Iterator[Callable[[bytes], grpc.StatusCode]]:
     """A function that sends bytes as a ModelInferRequest and gives the status code; also keeps the last message."""
     with grpc.insecure_channel(server.url) as channel:
-        call = channel.unary_unary(METHOD)  # no serializers: bytes in, bytes out
+        call: RawCall = channel.unary_unary(METHOD)
 
         def send(message: bytes) -> grpc.StatusCode:
             try:
@@ -205,10 +210,11 @@ def test_refusals_say_what_was_expected_and_what_came(
     echo_server: RunningServer, message: bytes, words: list[str]
 ) -> None:
     with grpc.insecure_channel(echo_server.url) as channel:
+        call: RawCall = channel.unary_unary(METHOD)
         with pytest.raises(grpc.RpcError) as refused:
-            channel.unary_unary(METHOD)(message, timeout=LIMIT_S)
+            call(message, timeout=LIMIT_S)
         for word in words:
-            assert word in refused.value.details()
+            assert word in (refused.value.details() or "")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +224,7 @@ def test_refusals_say_what_was_expected_and_what_came(
 )
 def test_no_rpc_fails_by_a_damaged_message(echo_server: RunningServer, rpc: str) -> None:
     with grpc.insecure_channel(echo_server.url) as channel:
-        call = channel.unary_unary(f"/inference.GRPCInferenceService/{rpc}")
+        call: RawCall = channel.unary_unary(f"/inference.GRPCInferenceService/{rpc}")
         for message in (b"\x0a\x05ab", b"\xff" * 9):
             with pytest.raises(grpc.RpcError) as refused:
                 call(message, timeout=LIMIT_S)

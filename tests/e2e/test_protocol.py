@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -116,7 +117,7 @@ def test_what_is_not_served_says_so(server: RunningServer) -> None:
 
 def test_grpc_health_service(server: RunningServer) -> None:
     with grpc.insecure_channel(server.url) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         answer = health.Check(health_pb2.HealthCheckRequest(), timeout=LIMIT_S)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
@@ -192,7 +193,7 @@ def test_the_largest_message_can_be_limited(repository: Path, frontend: str) -> 
 def test_grpc_health_follows_models_and_the_server(server: RunningServer) -> None:
     serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
     with grpc.insecure_channel(server.url) as channel, server.client() as client:
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         with pytest.raises(grpc.RpcError) as unknown:
             health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=LIMIT_S)
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import json
+import queue
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from .conftest import ECHO
@@ -59,10 +63,35 @@ def load_on(server: RunningServer, model: str, callers: int = 16) -> Iterator[Lo
 
 def test_reloads_under_load_fail_no_request(server: RunningServer) -> None:
     with load_on(server, "echo") as load, server.client() as client:
-        for _ in range(50):
-            client.load_model("echo")
+        for turn in range(50):
+            # A load without a change would keep what is there.
+            size = 16 + turn % 2
+            client.load_model("echo", config=json.dumps({"max_batch_size": size, "dynamic_batching": {}}))
+            assert client.get_model_config("echo").config.max_batch_size == size
         before = load.answered
         wait_until(lambda: load.answered > before + 16, "requests after the last reload")
+
+
+def test_requests_in_flight_finish_on_the_version_that_took_them(server: RunningServer, repository: Path) -> None:
+    """Three requests wait for company in version 1 when version 2 takes over. That they wait, a fourth one shows."""
+    batching = {"max_queue_delay_microseconds": 600_000_000, "default_queue_policy": {"max_queue_size": 3}}
+    outcomes: queue.Queue[tuple[triton.InferResult | None, InferenceServerException | None]] = queue.Queue()
+    with server.client() as client, server.client() as admin:
+        admin.load_model("echo", config=json.dumps({"max_batch_size": 64, "dynamic_batching": batching}))
+        for _ in range(4):
+            client.async_infer("echo", inputs_of({"X": ROW}), lambda result, error: outcomes.put((result, error)))
+        _, refusal = outcomes.get(timeout=LIMIT_S)
+        assert refusal is not None
+        assert refusal.status() == "StatusCode.RESOURCE_EXHAUSTED"
+        write_sim(repository, "echo", 2, ECHO)
+        admin.load_model("echo")
+        for _ in range(3):
+            answer, error = outcomes.get(timeout=LIMIT_S)
+            assert error is None
+            assert answer is not None
+            assert answer.get_response().model_version == "1"
+            assert answer.as_numpy("COMPANY").tolist() == [3]
+        assert client.infer("echo", inputs_of({"X": ROW})).get_response().model_version == "2"
 
 
 def test_published_versions_take_over_under_load(tmp_path: Path, frontend: str) -> None:
@@ -71,7 +100,7 @@ def test_published_versions_take_over_under_load(tmp_path: Path, frontend: str) 
         with load_on(server, "echo") as load:
             for version in (2, 3, 4):
                 write_sim(tmp_path, "echo", version, ECHO)
-                wait_until(lambda wanted=str(version): wanted in load.versions, f"answers by version {version}")
+                wait_until(partial(load.versions.__contains__, str(version)), f"answers by version {version}")
         with server.client() as client:
             assert client.is_model_ready("echo", "4")
             assert not client.is_model_ready("echo", "1")
