@@ -14,6 +14,8 @@ SERVICE = "inference.GRPCInferenceService"
 DEFAULT_URL = "localhost:8001"
 #: The most attempts per call that gRPC makes, whatever its configuration says.
 MAX_ATTEMPTS = 5
+#: gRPC 1.81 can lose a call, deadline and all, that it retries within a few milliseconds.
+MIN_BACKOFF_S = 0.01
 _UNLIMITED = -1
 # gRPC gives up the right to retry a call once its message outgrows this buffer (256 KB unless told), and tensors do.
 _RETRY_BUFFER_BYTES = 2**31 - 1
@@ -37,8 +39,8 @@ class RetryPolicy:
             raise ValueError(
                 f"max_attempts must be 2 to {MAX_ATTEMPTS}, got {self.max_attempts}; for no retries use retry=None"
             )
-        if min(self.initial_backoff_s, self.max_backoff_s, self.backoff_multiplier) <= 0:
-            raise ValueError(f"backoffs and the multiplier must be positive, got {self}")
+        if min(self.initial_backoff_s, self.max_backoff_s) < MIN_BACKOFF_S or self.backoff_multiplier <= 0:
+            raise ValueError(f"backoffs must be at least {MIN_BACKOFF_S} s and the multiplier positive, got {self}")
 
     def service_config(self) -> str:
         """The policy as a gRPC service config (JSON)."""
