@@ -25,6 +25,10 @@ size_t CountToTake(const PendingGroup& group, const BatchLimits& limits, bool ri
   return full || rows >= limits.max_rows || ripe ? count : 0;
 }
 
+int64_t EarliestDeadlineNs(const PendingGroup& group) {
+  return std::ranges::min_element(group.requests, {}, &PendingRequest::deadline_ns)->deadline_ns;
+}
+
 }  // namespace
 
 BatchDecision DelayBatchPolicy::Decide(const QueueSnapshot& snapshot) const {
@@ -37,7 +41,7 @@ BatchDecision DelayBatchPolicy::Decide(const QueueSnapshot& snapshot) const {
       decision.group = i;
       return decision;
     }
-    decision.wait_until_ns = std::min(decision.wait_until_ns, ripe_at_ns);
+    decision.wait_until_ns = std::min({decision.wait_until_ns, ripe_at_ns, EarliestDeadlineNs(group)});
   }
   return decision;
 }

@@ -18,7 +18,8 @@ std::vector<PendingRequest> Requests(std::initializer_list<int64_t> rows, int64_
 }
 
 BatchDecision Decide(const std::vector<std::vector<PendingRequest>>& groups, BatchLimits limits) {
-  std::vector<PendingGroup> views(groups.begin(), groups.end());
+  std::vector<PendingGroup> views;
+  for (const auto& group : groups) views.push_back({.requests = group});
   return DelayBatchPolicy().Decide({.groups = views, .limits = limits, .now_ns = kNow});
 }
 
@@ -39,6 +40,14 @@ TEST(DelayBatchPolicy, WaitsForCompanyUntilTheOldestIsRipe) {
   const BatchDecision decision = Decide({Requests({1, 1}, kNow - 300)}, {.max_rows = 8, .max_queue_delay_ns = 500});
   EXPECT_EQ(decision.count, 0u);
   EXPECT_EQ(decision.wait_until_ns, kNow + 200);
+}
+
+TEST(DelayBatchPolicy, LooksAgainAtTheFirstDeadline) {
+  std::vector<PendingRequest> requests = Requests({1, 1});
+  requests[1].deadline_ns = kNow + 50;
+  const BatchDecision decision = Decide({Requests({1}), requests}, {.max_rows = 8, .max_queue_delay_ns = 500});
+  EXPECT_EQ(decision.count, 0u);
+  EXPECT_EQ(decision.wait_until_ns, kNow + 50);
 }
 
 TEST(DelayBatchPolicy, SendsARipeBatch) {
@@ -89,17 +98,21 @@ TEST(DelayBatchPolicy, HoldsItsInvariantsOnRandomQueues) {
       if (draw(0, 4) == 0) preferred.push_back(size);
     }
     std::vector<std::vector<PendingRequest>> groups(static_cast<size_t>(draw(1, 4)));
-    int64_t earliest_ripe_ns = kNever;
+    int64_t earliest_ripe_ns = kNever, earliest_deadline_ns = kNever;
     for (auto& group : groups) {
       const int64_t oldest_ns = kNow - draw(0, 400);
       earliest_ripe_ns = std::min(earliest_ripe_ns, oldest_ns + delay_ns);
-      for (int64_t i = draw(1, 20); i > 0; --i) group.push_back({.rows = draw(1, max_rows), .enqueue_ns = oldest_ns});
+      for (int64_t i = draw(1, 20); i > 0; --i) {
+        const int64_t deadline_ns = draw(0, 3) == 0 ? kNow + draw(1, 400) : kNever;
+        earliest_deadline_ns = std::min(earliest_deadline_ns, deadline_ns);
+        group.push_back({.rows = draw(1, max_rows), .enqueue_ns = oldest_ns, .deadline_ns = deadline_ns});
+      }
     }
     const BatchDecision decision =
         Decide(groups, {.max_rows = max_rows, .max_queue_delay_ns = delay_ns, .preferred_rows = preferred});
     if (decision.count == 0) {
       ASSERT_GT(earliest_ripe_ns, kNow) << "a ripe group was made to wait";
-      ASSERT_EQ(decision.wait_until_ns, earliest_ripe_ns);
+      ASSERT_EQ(decision.wait_until_ns, std::min(earliest_ripe_ns, earliest_deadline_ns));
       continue;
     }
     ASSERT_LT(decision.group, groups.size());
