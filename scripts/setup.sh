@@ -125,6 +125,10 @@ find_missing_packages() {
       need libgmock-dev has_file /usr/include/gmock/gmock.h
       ;;
   esac
+  if [[ $job != serve && $job != train ]]; then
+    need libprotobuf-dev has_file /usr/include/google/protobuf/message.h
+    need protobuf-compiler have protoc
+  fi
   if [[ $job == bench ]]; then
     need nghttp2-client have h2load
     need libnghttp2-dev has_file /usr/include/nghttp2/nghttp2.h

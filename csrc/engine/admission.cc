@@ -37,6 +37,9 @@ Status Admission::Admit(InferRequest* request) const {
       return InvalidArgument("model '" + config_.name + "' has no input '" + std::string(input.name) +
                              "'; its inputs are " + NamesOf(config_.inputs));
     }
+    if (request->ordered_inputs[index].dtype != DataType::kInvalid) {
+      return InvalidArgument("input '" + std::string(input.name) + "' of model '" + config_.name + "' is given twice");
+    }
     if (Status status = CheckInput(input, config_.inputs[index]); !status.ok()) return status;
     request->ordered_inputs[index] = input.tensor;
   }
@@ -100,6 +103,8 @@ Status Admission::SelectOutputs(InferRequest* request) const {
       return InvalidArgument("model '" + config_.name + "' has no output '" + std::string(name) +
                              "'; its outputs are " + NamesOf(config_.outputs));
     }
+    // Once, however often it is named: else a small request could ask for an answer of any size.
+    if (std::ranges::find(request->output_indices, index) != request->output_indices.end()) continue;
     request->output_indices.push_back(static_cast<uint32_t>(index));
   }
   return Status::Ok();

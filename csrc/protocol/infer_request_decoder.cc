@@ -2,6 +2,7 @@
 #include "protocol/infer_request_decoder.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <string>
@@ -22,39 +23,78 @@ Status Damaged(std::string_view what) {
                          " does not decode as protobuf");
 }
 
-/// An InferParameter, as far as the server acts on one.
-struct Parameter {
-  std::string_view name;
-  bool is_set = false;            // neither false, zero nor empty
-  std::optional<int64_t> number;  // of an integer parameter
-};
+// A hostile request names more tensors than any model has, a few bytes each.
+constexpr size_t kMaxTensors = 65'536;
 
 bool ReadText(const WireReader& reader, std::string_view* text) {
   *text = AsText(reader.bytes());
   return IsUtf8(*text);
 }
 
-bool ReadParameterValue(std::span<const std::byte> message, Parameter* parameter) {
+/// The value of an InferParameter, as far as the server acts on one.
+struct ParameterValue {
+  bool is_set = false;            // neither false, zero nor empty
+  std::optional<int64_t> number;  // of an integer parameter; one beyond int64 counts as the largest
+};
+
+/// Reads the field of the oneof that comes last, as protobuf does.
+bool ReadParameterValue(std::span<const std::byte> message, ParameterValue* value) {
   WireReader reader(message);
   while (reader.Next()) {
-    if (reader.type() == WireType::kVarint) {
-      parameter->is_set = reader.number() != 0;
-      parameter->number = static_cast<int64_t>(reader.number());
-    } else {
-      parameter->is_set = std::ranges::any_of(reader.bytes(), [](std::byte b) { return b != std::byte{0}; });
-      parameter->number.reset();
+    if (reader.Is(1, WireType::kVarint)) {
+      *value = {.is_set = reader.number() != 0};
+    } else if (reader.Is(2, WireType::kVarint)) {
+      *value = {.is_set = reader.number() != 0, .number = static_cast<int64_t>(reader.number())};
+    } else if (reader.Is(3, WireType::kBytes)) {
+      *value = {.is_set = !reader.bytes().empty()};
+      if (!IsUtf8(AsText(reader.bytes()))) return false;
+    } else if (reader.Is(4, WireType::kFixed64)) {
+      double number = 0;
+      std::memcpy(&number, reader.bytes().data(), sizeof number);
+      *value = {.is_set = number != 0};
+    } else if (reader.Is(5, WireType::kVarint)) {
+      constexpr uint64_t kLargest = std::numeric_limits<int64_t>::max();
+      *value = {.is_set = reader.number() != 0, .number = static_cast<int64_t>(std::min(reader.number(), kLargest))};
     }
   }
   return reader.ok();
 }
 
-bool ReadParameter(std::span<const std::byte> map_entry, Parameter* parameter) {
+/// Reads one entry of a `parameters` map. Of entries with the same key the last counts, so the caller overwrites.
+bool ReadParameter(std::span<const std::byte> map_entry, std::string_view* name, ParameterValue* value) {
+  *name = {};
+  *value = {};
   WireReader reader(map_entry);
   while (reader.Next()) {
-    if (reader.Is(1, WireType::kBytes) && !ReadText(reader, &parameter->name)) return false;
-    if (reader.Is(2, WireType::kBytes) && !ReadParameterValue(reader.bytes(), parameter)) return false;
+    if (reader.Is(1, WireType::kBytes) && !ReadText(reader, name)) return false;
+    if (reader.Is(2, WireType::kBytes) && !ReadParameterValue(reader.bytes(), value)) return false;
   }
   return reader.ok();
+}
+
+/// The parameters of an input or of a requested output.
+struct TensorParameters {
+  bool shared_memory = false;
+  bool classification = false;
+};
+
+bool ReadTensorParameter(std::span<const std::byte> map_entry, TensorParameters* parameters) {
+  std::string_view name;
+  ParameterValue value;
+  if (!ReadParameter(map_entry, &name, &value)) return false;
+  if (name == "shared_memory_region") parameters->shared_memory = value.is_set;
+  if (name == "classification") parameters->classification = value.is_set;
+  return true;
+}
+
+Status NotServed(std::string_view parameter) {
+  return Unimplemented("parameter '" + std::string(parameter) + "' is not supported by this server");
+}
+
+Status CheckServed(const TensorParameters& parameters) {
+  if (parameters.shared_memory) return NotServed("shared_memory_region");
+  if (parameters.classification) return NotServed("classification");
+  return Status::Ok();
 }
 
 class Decoder {
@@ -63,6 +103,7 @@ class Decoder {
 
   Status Decode() {
     if (Status status = DecodeFields(); !status.ok()) return status;
+    if (Status status = ApplyParameters(); !status.ok()) return status;
     if (request_.model_name.empty()) return InvalidArgument("the request has no model_name");
     if (raw_count_ == 0) return CheckTyped();
     return TakeRawContents();
@@ -105,23 +146,32 @@ class Decoder {
   }
 
   Status DecodeRequestParameter(std::span<const std::byte> map_entry) {
-    Parameter parameter;
-    if (!ReadParameter(map_entry, &parameter)) return Damaged("parameters");
-    if (parameter.name == "sequence_id" && parameter.is_set) return NotServed("parameter 'sequence_id'");
-    if (parameter.name != "timeout" || !parameter.is_set) return Status::Ok();
-    if (!parameter.number || *parameter.number < 0) {
+    std::string_view name;
+    ParameterValue value;
+    if (!ReadParameter(map_entry, &name, &value)) return Damaged("parameters");
+    if (name == "sequence_id") sequence_id_ = value;
+    if (name == "timeout") timeout_us_ = value;
+    return Status::Ok();
+  }
+
+  Status ApplyParameters() {
+    if (sequence_id_.is_set) return NotServed("sequence_id");
+    if (!timeout_us_.is_set) return Status::Ok();
+    if (!timeout_us_.number || *timeout_us_.number < 0) {
       return InvalidArgument("parameter 'timeout' must be a whole number of microseconds, 0 or more");
     }
     constexpr int64_t kLongestUs = std::numeric_limits<int64_t>::max() / 4000;
-    if (*parameter.number < kLongestUs) {
-      request_.deadline_ns = std::min(request_.deadline_ns, request_.arrival_ns + *parameter.number * 1000);
+    if (*timeout_us_.number < kLongestUs) {
+      request_.deadline_ns = std::min(request_.deadline_ns, request_.arrival_ns + *timeout_us_.number * 1000);
     }
     return Status::Ok();
   }
 
   Status DecodeInput(std::span<const std::byte> message) {
+    if (request_.inputs.size() == kMaxTensors) return TooMany("inputs");
     InputTensor& input = request_.inputs.emplace_back();
     std::string_view datatype;
+    TensorParameters parameters;
     WireReader reader(message);
     bool has_contents = false;
     while (reader.Next()) {
@@ -132,16 +182,18 @@ class Decoder {
       } else if (reader.field() == 3) {
         if (Status status = DecodeShape(reader, input); !status.ok()) return status;
       } else if (reader.Is(4, WireType::kBytes)) {
-        if (Status status = DecodeTensorParameter(reader.bytes()); !status.ok()) return status;
+        if (!ReadTensorParameter(reader.bytes(), &parameters)) return Damaged("parameters");
       } else if (reader.Is(5, WireType::kBytes)) {
         has_contents = true;
       }
     }
     if (!reader.ok()) return Damaged("input");
-    if (Status status = CheckInput(&input, datatype); !status.ok()) return status;
+    if (Status status = CheckServed(parameters); !status.ok()) return status;
+    if (Status status = SetType(datatype, &input); !status.ok()) return status;
     if (!has_contents) return Status::Ok();
     ++typed_count_;
-    return DecodeTypedContents(message, Owner(input), &pool_, &request_.decoded, &input.tensor);
+    Status status = DecodeTypedContents(message, &pool_, &request_.decoded, &input.tensor);
+    return status.ok() ? status : InvalidArgument(Owner(input) + ": " + status.message());
   }
 
   Status DecodeShape(const WireReader& reader, InputTensor& input) {
@@ -166,7 +218,7 @@ class Decoder {
     return InvalidArgument(Owner(input) + ": at most " + std::to_string(Shape::kMaxRank) + " dimensions are supported");
   }
 
-  Status CheckInput(InputTensor* input, std::string_view datatype) {
+  Status SetType(std::string_view datatype, InputTensor* input) {
     input->tensor.dtype = ParseDataType(datatype);
     if (input->tensor.dtype == DataType::kInvalid) {
       return InvalidArgument(Owner(*input) + ": unknown datatype '" + std::string(datatype) +
@@ -175,31 +227,22 @@ class Decoder {
     if (input->tensor.shape.ElementCount() < 0) {
       return InvalidArgument(Owner(*input) + ": shape " + input->tensor.shape.ToString() + " has too many elements");
     }
-    const auto same_name = [&](const InputTensor& other) { return other.name == input->name; };
-    if (std::any_of(request_.inputs.begin(), request_.inputs.end() - 1, same_name)) {
-      return InvalidArgument(Owner(*input) + " is given twice");
-    }
-    return Status::Ok();
-  }
-
-  Status DecodeTensorParameter(std::span<const std::byte> map_entry) {
-    Parameter parameter;
-    if (!ReadParameter(map_entry, &parameter)) return Damaged("parameters");
-    for (std::string_view name : {"shared_memory_region", "classification"}) {
-      if (parameter.name == name && parameter.is_set) return NotServed("parameter '" + std::string(name) + "'");
-    }
     return Status::Ok();
   }
 
   Status DecodeRequestedOutput(std::span<const std::byte> message) {
+    if (request_.requested_outputs.size() == kMaxTensors) return TooMany("requested outputs");
     std::string_view name;
+    TensorParameters parameters;
     WireReader reader(message);
     while (reader.Next()) {
       if (reader.Is(1, WireType::kBytes) && !ReadText(reader, &name)) return Damaged("output name");
-      if (!reader.Is(2, WireType::kBytes)) continue;
-      if (Status status = DecodeTensorParameter(reader.bytes()); !status.ok()) return status;
+      if (reader.Is(2, WireType::kBytes) && !ReadTensorParameter(reader.bytes(), &parameters)) {
+        return Damaged("parameters");
+      }
     }
     if (!reader.ok()) return Damaged("output");
+    if (Status status = CheckServed(parameters); !status.ok()) return status;
     request_.requested_outputs.push_back(name);
     return Status::Ok();
   }
@@ -255,14 +298,29 @@ class Decoder {
                            " bytes but its raw contents have " + std::to_string(tensor.data.size()));
   }
 
-  static Status NotServed(const std::string& what) { return Unimplemented(what + " is not supported by this server"); }
+  Status TooMany(std::string_view what) const {
+    return InvalidArgument("the request to model '" + ModelName() + "' has more than " + std::to_string(kMaxTensors) +
+                           " " + std::string(what));
+  }
 
   std::string Owner(const InputTensor& input) const {
-    return "input '" + std::string(input.name) + "' of model '" + std::string(request_.model_name) + "'";
+    return "input '" + std::string(input.name) + "' of model '" + ModelName() + "'";
+  }
+
+  /// For messages: the fields may come in any order, so the name may stand after what is wrong.
+  std::string ModelName() const {
+    std::string_view name;
+    WireReader reader(request_.received.bytes());
+    while (reader.Next()) {
+      if (reader.Is(1, WireType::kBytes)) name = AsText(reader.bytes());
+    }
+    return IsUtf8(name) ? std::string(name) : "";
   }
 
   InferRequest& request_;
   BufferPool& pool_;
+  ParameterValue sequence_id_;
+  ParameterValue timeout_us_;
   size_t typed_count_ = 0;
   size_t raw_count_ = 0;
 };

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <string>
 #include <string_view>
 
 #include "protocol/wire_reader.h"
@@ -55,7 +56,15 @@ constexpr std::string_view kFieldNames[] = {"",
                                             "fp64_contents",
                                             "bytes_contents"};
 
-/// Calls `visit(reader)` on every field of every contents message: several such messages mean their concatenation.
+/// Whether the wire type is one of the field's: its own or, but for bytes, packed. Any other makes it an unknown field.
+bool IsContentsField(const WireReader& field) {
+  if (field.type() == WireType::kBytes) return field.field() >= 1 && field.field() <= 8;
+  return (field.type() == WireType::kVarint && field.field() <= 5) || field.Is(6, WireType::kFixed32) ||
+         field.Is(7, WireType::kFixed64);
+}
+
+/// Calls `visit(reader)` on every known field of every contents message: several such messages mean their
+/// concatenation.
 template <typename Visit>
 bool ForEachField(std::span<const std::byte> input_message, Visit&& visit) {
   WireReader input(input_message);
@@ -63,7 +72,7 @@ bool ForEachField(std::span<const std::byte> input_message, Visit&& visit) {
     if (!input.Is(kContentsField, WireType::kBytes)) continue;
     WireReader contents(input.bytes());
     while (contents.Next()) {
-      if (!visit(contents)) return false;
+      if (IsContentsField(contents) && !visit(contents)) return false;
     }
     if (!contents.ok()) return false;
   }
@@ -74,7 +83,6 @@ bool ForEachField(std::span<const std::byte> input_message, Visit&& visit) {
 template <typename Visit>
 bool ForEachVarint(const WireReader& field, Visit&& visit) {
   if (field.type() == WireType::kVarint) return visit(field.number());
-  if (field.type() != WireType::kBytes) return false;
   const std::byte* at = field.bytes().data();
   const std::byte* const end = at + field.bytes().size();
   while (at != end) {
@@ -95,32 +103,30 @@ bool Narrow(uint64_t value, Element* element) {
 
 class Decoder {
  public:
-  Decoder(std::span<const std::byte> message, const std::string& owner, BufferPool* pool, std::vector<Buffer>* decoded,
-          TensorView* tensor)
-      : message_(message), owner_(owner), pool_(*pool), decoded_(*decoded), tensor_(*tensor) {}
+  Decoder(std::span<const std::byte> message, BufferPool* pool, std::vector<Buffer>* decoded, TensorView* tensor)
+      : message_(message), pool_(*pool), decoded_(*decoded), tensor_(*tensor) {}
 
   Status Decode() {
     field_ = FieldOf(tensor_.dtype);
     if (field_ == 0) {
-      return Refuse(std::string(DataTypeName(tensor_.dtype)) + " has no typed contents; send it in raw_input_contents");
+      return InvalidArgument(std::string(DataTypeName(tensor_.dtype)) +
+                             " has no typed contents; send it in raw_input_contents");
     }
     if (Status status = Count(); !status.ok()) return status;
     if (count_ != static_cast<uint64_t>(tensor_.shape.ElementCount())) {
-      return Refuse("shape " + tensor_.shape.ToString() + " has " + std::to_string(tensor_.shape.ElementCount()) +
-                    " elements but contents has " + std::to_string(count_));
+      return InvalidArgument("shape " + tensor_.shape.ToString() + " has " +
+                             std::to_string(tensor_.shape.ElementCount()) + " elements but contents has " +
+                             std::to_string(count_));
     }
     if (TryView()) return Status::Ok();
     return Write();
   }
 
  private:
-  Status Refuse(const std::string& what) const { return InvalidArgument(owner_ + ": " + what); }
-
   /// Counts elements and chunks, and refuses elements in a field of another type.
   Status Count() {
     uint32_t wrong_field = 0;
     const bool read = ForEachField(message_, [&](const WireReader& field) {
-      if (field.field() > 8) return true;
       if (field.field() != field_) {
         wrong_field = field.field();
         return field.type() == WireType::kBytes && field.bytes().empty();  // an empty packed field holds nothing
@@ -130,22 +136,21 @@ class Decoder {
     });
     if (read) return Status::Ok();
     if (wrong_field != 0) {
-      return Refuse(std::string(DataTypeName(tensor_.dtype)) + " elements belong in " +
-                    std::string(kFieldNames[field_]) + " but came in " + std::string(kFieldNames[wrong_field]));
+      return InvalidArgument(std::string(DataTypeName(tensor_.dtype)) + " elements belong in " +
+                             std::string(kFieldNames[field_]) + " but came in " +
+                             std::string(kFieldNames[wrong_field]));
     }
-    return Refuse("contents is damaged: " + std::string(kFieldNames[field_]) + " does not decode");
+    return InvalidArgument("contents is damaged: " + std::string(kFieldNames[field_]) + " does not decode");
   }
 
   bool CountChunk(const WireReader& field) {
     if (tensor_.dtype == DataType::kBytes) {
       size_bytes_ += 4 + field.bytes().size();
       ++count_;
-      return field.type() == WireType::kBytes;
+      return true;
     }
     const size_t element_bytes = ElementSizeBytes(tensor_.dtype);
     if (tensor_.dtype == DataType::kFp32 || tensor_.dtype == DataType::kFp64) {
-      const WireType unpacked = tensor_.dtype == DataType::kFp32 ? WireType::kFixed32 : WireType::kFixed64;
-      if (field.type() != WireType::kBytes && field.type() != unpacked) return false;
       if (field.bytes().size() % element_bytes != 0) return false;
       count_ += field.bytes().size() / element_bytes;
       chunk_ = field.bytes();
@@ -177,8 +182,8 @@ class Decoder {
     const bool written =
         ForEachField(message_, [&](const WireReader& field) { return field.field() != field_ || WriteChunk(field); });
     if (!written) {
-      return Refuse(std::string(kFieldNames[field_]) + " has an element that is out of range for " +
-                    std::string(DataTypeName(tensor_.dtype)));
+      return InvalidArgument(std::string(kFieldNames[field_]) + " has an element that is out of range for " +
+                             std::string(DataTypeName(tensor_.dtype)));
     }
     tensor_.data = buffer.view();
     decoded_.push_back(std::move(buffer));
@@ -233,7 +238,6 @@ class Decoder {
   }
 
   const std::span<const std::byte> message_;
-  const std::string& owner_;
   BufferPool& pool_;
   std::vector<Buffer>& decoded_;
   TensorView& tensor_;
@@ -247,9 +251,9 @@ class Decoder {
 
 }  // namespace
 
-Status DecodeTypedContents(std::span<const std::byte> input_message, const std::string& owner, BufferPool* pool,
-                           std::vector<Buffer>* decoded, TensorView* tensor) {
-  return Decoder(input_message, owner, pool, decoded, tensor).Decode();
+Status DecodeTypedContents(std::span<const std::byte> input_message, BufferPool* pool, std::vector<Buffer>* decoded,
+                           TensorView* tensor) {
+  return Decoder(input_message, pool, decoded, tensor).Decode();
 }
 
 }  // namespace gristmill

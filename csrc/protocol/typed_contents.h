@@ -3,7 +3,6 @@
 #pragma once
 
 #include <span>
-#include <string>
 #include <vector>
 
 #include "core/buffer.h"
@@ -14,8 +13,8 @@ namespace gristmill {
 
 /// Decodes the `contents` fields of a serialized InferInputTensor into `tensor->data`, whose dtype and shape are set.
 /// A view on `input_message` where the wire form is the raw form; otherwise a buffer appended to `decoded`.
-/// `owner` names the tensor in messages.
-Status DecodeTypedContents(std::span<const std::byte> input_message, const std::string& owner, BufferPool* pool,
-                           std::vector<Buffer>* decoded, TensorView* tensor);
+/// Messages do not name the tensor; the caller, who knows it, does.
+Status DecodeTypedContents(std::span<const std::byte> input_message, BufferPool* pool, std::vector<Buffer>* decoded,
+                           TensorView* tensor);
 
 }  // namespace gristmill

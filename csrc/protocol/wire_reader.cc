@@ -6,11 +6,10 @@ namespace {
 
 constexpr int kMaxGroupDepth = 64;
 
-}  // namespace
-
-bool ReadVarint(const std::byte** at, const std::byte* end, uint64_t* value) {
+template <int kMaxBytes>
+bool ReadVarintUpTo(const std::byte** at, const std::byte* end, uint64_t* value) {
   uint64_t result = 0;
-  for (int shift = 0; shift < 70; shift += 7) {
+  for (int shift = 0; shift < 7 * kMaxBytes; shift += 7) {
     if (*at == end) return false;
     const auto byte = static_cast<uint64_t>(*(*at)++);
     if (shift < 64) result |= (byte & 0x7f) << shift;
@@ -22,13 +21,33 @@ bool ReadVarint(const std::byte** at, const std::byte* end, uint64_t* value) {
   return false;
 }
 
+/// Tags and lengths are numbers of 32 bits.
+bool ReadVarint32(const std::byte** at, const std::byte* end, uint64_t* value) {
+  return ReadVarintUpTo<5>(at, end, value) && *value <= UINT32_MAX;
+}
+
+bool ReadTag(const std::byte** at, const std::byte* end, uint64_t* tag) {
+  return ReadVarint32(at, end, tag) && (*tag >> 3) != 0;
+}
+
+}  // namespace
+
+bool ReadVarint(const std::byte** at, const std::byte* end, uint64_t* value) {
+  return ReadVarintUpTo<10>(at, end, value);
+}
+
 bool WireReader::Next() {
   if (!ok_ || at_ == end_) return false;
   uint64_t tag = 0;
-  if (!ReadVarint(&at_, end_, &tag) || tag > UINT32_MAX || (tag >> 3) == 0) return Fail();
+  if (!ReadTag(&at_, end_, &tag)) return Fail();
   field_ = static_cast<uint32_t>(tag >> 3);
   type_ = static_cast<WireType>(tag & 7);
-  if (type_ == WireType::kStartGroup) return SkipGroup(field_, 0) || Fail();
+  if (type_ == WireType::kStartGroup) {
+    const bool skipped = SkipGroup(field_, 0);
+    bytes_ = {};  // not the last value within the group
+    number_ = 0;
+    return skipped || Fail();
+  }
   return ReadValue(type_) || Fail();
 }
 
@@ -46,7 +65,7 @@ bool WireReader::ReadValue(WireType type) {
     }
     case WireType::kBytes: {
       uint64_t size = 0;
-      if (!ReadVarint(&at_, end_, &size) || size > static_cast<uint64_t>(end_ - at_)) return false;
+      if (!ReadVarint32(&at_, end_, &size) || size > static_cast<uint64_t>(end_ - at_)) return false;
       bytes_ = {at_, static_cast<size_t>(size)};
       at_ += size;
       return true;
@@ -62,7 +81,7 @@ bool WireReader::SkipGroup(uint32_t field, int depth) {
   if (depth == kMaxGroupDepth) return false;
   while (true) {
     uint64_t tag = 0;
-    if (!ReadVarint(&at_, end_, &tag) || tag > UINT32_MAX || (tag >> 3) == 0) return false;
+    if (!ReadTag(&at_, end_, &tag)) return false;
     const auto type = static_cast<WireType>(tag & 7);
     if (type == WireType::kEndGroup) return (tag >> 3) == field;
     const bool read =

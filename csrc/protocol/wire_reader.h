@@ -6,7 +6,7 @@
 //
 //   WireReader reader(bytes);
 //   while (reader.Next()) {
-//     if (reader.field() == 1 && reader.IsBytes()) name = reader.bytes();
+//     if (reader.Is(1, WireType::kBytes)) name = reader.bytes();
 //   }
 //   if (!reader.ok()) …
 #pragma once
@@ -56,4 +56,5 @@ class WireReader {
   uint64_t number_ = 0;
   std::span<const std::byte> bytes_;
 };
+
 }  // namespace gristmill

@@ -6,13 +6,17 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <initializer_list>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "core/backend.h"
@@ -150,8 +154,28 @@ inline CreateBackendFunction LoadPlugin(const std::string& name) {
   return reinterpret_cast<CreateBackendFunction>(dlsym(library, "gristmill_create_backend"));
 }
 
+/// A directory of this process alone, removed when it ends: ctest runs every test in its own process, several at once.
+class ProcessDirectory {
+ public:
+  ProcessDirectory() {
+    if (mkdtemp(path_.data()) == nullptr) throw std::runtime_error("cannot make " + path_);
+  }
+  ~ProcessDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  ProcessDirectory(const ProcessDirectory&) = delete;
+  ProcessDirectory& operator=(const ProcessDirectory&) = delete;
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_ = testing::TempDir() + "/gristmill_test_XXXXXX";
+};
+
 inline std::string WriteFile(const std::string& name, std::string_view text) {
-  const std::string path = testing::TempDir() + "/" + name;
+  static const ProcessDirectory directory;
+  const std::string path = directory.path() + "/" + name;
   std::ofstream(path, std::ios::binary) << text;
   return path;
 }

@@ -52,6 +52,9 @@ TEST_F(AdmissionTest, SelectsTheRequestedOutputsInTheirOrder) {
   request->requested_outputs = {"label", "score"};
   ASSERT_TRUE(admission_.Admit(request.get()).ok());
   EXPECT_THAT(request->output_indices, ElementsAre(1, 0));
+  request->requested_outputs = {"label", "score", "label"};  // as Triton: each once
+  ASSERT_TRUE(admission_.Admit(request.get()).ok());
+  EXPECT_THAT(request->output_indices, ElementsAre(1, 0));
 }
 
 TEST_F(AdmissionTest, SaysWhatIsWrong) {
@@ -62,6 +65,10 @@ TEST_F(AdmissionTest, SaysWhatIsWrong) {
   auto missing = Request({1, 7}, {1, 3, 5});
   missing->inputs.pop_back();
   ExpectRefused(missing.get(), "needs input 'ids' (INT64[-1,-1])");
+
+  auto twice = Request({1, 7}, {1, 3, 5});
+  twice->inputs.push_back(twice->inputs[0]);
+  ExpectRefused(twice.get(), "input 'image' of model 'pair' is given twice");
 
   auto dtype = Request({1, 7}, {1, 3, 5});
   dtype->inputs[0].tensor.dtype = DataType::kFp64;

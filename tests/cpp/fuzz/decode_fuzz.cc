@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes at all: the decoder answers with a Status, every view it hands out lies in memory the request owns and is
-// as long as its shape says, and what it accepted can be encoded as an answer.
+// as long as its shape says, what it accepted can be encoded as an answer, and libprotobuf agrees.
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 
 #include "protocol/infer_request_decoder.h"
 #include "protocol/infer_response_encoder.h"
+#include "protocol/protobuf_oracle.h"
 
 namespace {
 
@@ -43,8 +45,13 @@ void CheckInput(const InputTensor& input, const InferRequest& request) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static BufferPool pool({});
+  const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(data), size);
+  if (const std::string disagreement = DisagreementWithProtobuf(bytes); !disagreement.empty()) {
+    std::fprintf(stderr, "%s\n", disagreement.c_str());
+    abort();
+  }
   InferRequest request;
-  request.received = ReceivedBytes({reinterpret_cast<const std::byte*>(data), size}, nullptr, nullptr);
+  request.received = ReceivedBytes(bytes, nullptr, nullptr);
   const Status status = DecodeInferRequest(&request, &pool);
   if (!status.ok()) {
     Check(!status.message().empty());

@@ -154,6 +154,14 @@ TEST_F(DecoderTest, TakesUnpackedAndSplitContents) {
   EXPECT_THAT(Values<int64_t>(), ElementsAre(1, 2, 3));
 }
 
+TEST_F(DecoderTest, SkipsContentsOfAnotherWireTypeAsUnknown) {
+  const std::string group("\x33\x35\0\0\0\0\x34", 7);  // field 6 as a group, with a fixed32 within
+  ASSERT_TRUE(DecodeTyped("FP32", 1, WireWriter().Varint(6, 9).Raw(group).Fixed<float>(6, 4).Varint(8, 1)).ok());
+  EXPECT_THAT(Values<float>(), ElementsAre(4));
+  ASSERT_TRUE(DecodeTyped("INT32", 1, WireWriter().Fixed<float>(2, 1).Packed(2, {7}).Fixed<uint64_t>(3, 1)).ok());
+  EXPECT_THAT(Values<int32_t>(), ElementsAre(7));
+}
+
 TEST_F(DecoderTest, WritesBytesElementsInRawForm) {
   ASSERT_TRUE(DecodeTyped("BYTES", 3, WireWriter().Bytes(8, "ab").Bytes(8, "").Bytes(8, "c")).ok());
   const auto data = request_.inputs[0].tensor.data;
@@ -195,6 +203,7 @@ TEST_F(DecoderTest, RefusesTypedContentsThatDoNotFit) {
   expect("FP32", 1, WireWriter().PackedFixed<double>(7, {1}), "FP32 elements belong in fp32_contents but came in fp64");
   expect("FP16", 1, WireWriter().PackedFixed<float>(6, {1}), "FP16 has no typed contents; send it in raw");
   expect("BF16", 1, WireWriter().PackedFixed<float>(6, {1}), "BF16 has no typed contents");
+  expect("FP32", 1, WireWriter().Bytes(6, "1234").Fixed<double>(7, 1), "but came in fp64_contents");
   expect("FP32", 1, WireWriter().Bytes(6, "123"), "fp32_contents does not decode");
   expect("INT32", 1, WireWriter().Bytes(2, "\xff"), "int_contents does not decode");
 }
@@ -205,8 +214,26 @@ TEST_F(DecoderTest, RefusesWhatNamesNoTensor) {
   ExpectRefused(Request().Message(5, Input("x", "INT8", {1, 1, 1, 1, 1, 1, 1, 1, 1})).Bytes(7, "1"), "at most 8");
   ExpectRefused(Request().Message(5, Input("x", "INT8", {int64_t{1} << 32, int64_t{1} << 32})).Bytes(7, "1"),
                 "too many elements");
-  ExpectRefused(Request().Message(5, Input("x", "INT8", {1})).Message(5, Input("x", "INT8", {1})), "given twice");
   ExpectRefused(WireWriter().Message(5, Input("x", "INT8", {1})).Bytes(7, "1"), "no model_name");
+}
+
+TEST_F(DecoderTest, NamesTheModelWhereverItsNameStands) {
+  ExpectRefused(WireWriter().Message(5, Input("x", "FLOAT", {1})).Bytes(1, "m"), "input 'x' of model 'm'");
+  ExpectRefused(WireWriter()
+                    .Message(5, Input("x", "FP32", {1}).Message(5, WireWriter().PackedFixed<double>(7, {1})))
+                    .Bytes(1, "first")
+                    .Bytes(1, "m"),
+                "input 'x' of model 'm': FP32 elements belong in");
+}
+
+TEST_F(DecoderTest, BoundsTheNumberOfTensors) {
+  WireWriter inputs = Request(), outputs = Request();
+  for (int i = 0; i <= 65'536; ++i) {
+    inputs.Message(5, Input("", "INT8", {0}));
+    outputs.Message(6, WireWriter());
+  }
+  ExpectRefused(inputs, "the request to model 'm' has more than 65536 inputs");
+  ExpectRefused(outputs, "the request to model 'm' has more than 65536 requested outputs");
 }
 
 TEST_F(DecoderTest, RefusesWhatIsNoMessage) {
@@ -214,6 +241,7 @@ TEST_F(DecoderTest, RefusesWhatIsNoMessage) {
   ExpectRefused(Request().Bytes(5, "\x0a"), "its input does not decode");
   ExpectRefused(Request().Bytes(6, "\x0a"), "its output does not decode");
   ExpectRefused(Request().Bytes(4, "\x0a"), "its parameters does not decode");
+  ExpectRefused(Request().Message(4, Parameter("mine", WireWriter().Bytes(3, "\xff"))), "its parameters does not");
   ExpectRefused(Request().Raw("\x0a"), "its envelope does not decode");
 }
 
@@ -232,6 +260,35 @@ TEST_F(DecoderTest, ReadsParameters) {
   ExpectRefused(Request().Message(4, Parameter("timeout", WireWriter().Varint(2, static_cast<uint64_t>(-1)))),
                 "'timeout' must be a whole number");
   ExpectRefused(Request().Message(4, Parameter("timeout", WireWriter().Bytes(3, "soon"))), "'timeout' must be a whole");
+  ExpectRefused(Request().Message(4, Parameter("timeout", WireWriter().Varint(1, 1))), "'timeout' must be a whole");
+  ExpectRefused(Request().Message(4, Parameter("timeout", WireWriter().Fixed<double>(4, 2.5))), "'timeout' must be a");
+}
+
+TEST_F(DecoderTest, CountsTheLastOfParametersWithTheSameName) {
+  const auto timeout = [](const WireWriter& value) { return Parameter("timeout", value); };
+  ASSERT_TRUE(Decode(Request()
+                         .Message(4, timeout(WireWriter().Varint(2, 250)))
+                         .Message(4, timeout(WireWriter().Bytes(3, "soon")))
+                         .Message(4, timeout(WireWriter().Varint(2, 900))))
+                  .ok());
+  EXPECT_EQ(request_.deadline_ns, 900'000);
+  // So does the last field of the value, and only in its own wire type.
+  ASSERT_TRUE(Decode(Request().Message(
+                         4, timeout(WireWriter().Bytes(3, "soon").Varint(5, 70).Fixed<uint64_t>(2, 1).Varint(9, 1))))
+                  .ok());
+  EXPECT_EQ(request_.deadline_ns, 70'000);
+  ASSERT_TRUE(Decode(Request().Message(4, timeout(WireWriter().Varint(5, UINT64_MAX)))).ok());
+  EXPECT_EQ(request_.deadline_ns, kNever);
+  EXPECT_TRUE(Decode(Request()
+                         .Message(4, Parameter("sequence_id", WireWriter().Varint(2, 9)))
+                         .Message(4, Parameter("sequence_id", WireWriter().Varint(2, 0))))
+                  .ok());
+  const auto region = [](std::string_view name) {
+    return Parameter("shared_memory_region", WireWriter().Bytes(3, name));
+  };
+  EXPECT_TRUE(
+      Decode(Request().Message(5, Input("x", "INT8", {1}).Message(4, region("r")).Message(4, region(""))).Bytes(7, "1"))
+          .ok());
 }
 
 TEST_F(DecoderTest, NamesWhatIsNotServed) {

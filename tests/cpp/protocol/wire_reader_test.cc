@@ -48,6 +48,15 @@ TEST(WireReader, SkipsGroups) {
   EXPECT_EQ(CountFields(std::string(100'000, '\x0b')), -1);  // too deep
 }
 
+TEST(WireReader, ShowsNoValueOfAGroup) {
+  const std::string text = WireWriter().Raw("\x0b").Varint(2, 1).Bytes(3, "abc").Raw("\x0c").text();
+  WireReader reader(Span(text));
+  ASSERT_TRUE(reader.Next());
+  EXPECT_TRUE(reader.Is(1, WireType::kStartGroup));
+  EXPECT_EQ(reader.number(), 0u);
+  EXPECT_TRUE(reader.bytes().empty());
+}
+
 TEST(WireReader, RefusesDamage) {
   for (const std::string& damaged :
        {std::string("\x08", 1),
