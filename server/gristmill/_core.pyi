@@ -26,7 +26,10 @@ class TensorSpec:
     def dims(self) -> list[int]: ...
 
 class ModelOptions:
-    """How one model version is served; the arguments mirror csrc/core/model_config.h. Raises CoreError if inconsistent."""
+    """How one model version is served; the arguments mirror csrc/core/model_config.h.
+
+    Raises CoreError if inconsistent.
+    """
 
     def __init__(
         self,
@@ -88,15 +91,23 @@ class Servable:
         """Take no new request, answer all that were taken, stop the executors. Blocks; releases the GIL."""
 
 class Engine:
-    """Everything between decoded requests and answers. All methods are thread-safe and release the GIL when they block."""
+    """Everything between decoded requests and answers.
+
+    All methods are thread-safe and release the GIL when they block.
+    """
 
     def __init__(self, *, plugin_directory: str, backend_parameters: Mapping[str, Mapping[str, str]] = ...) -> None: ...
     def backend_version(self, backend: str) -> str:
-        """Load the backend's plugin if need be and name its runtime's version. CoreError(UNAVAILABLE) says why it cannot be."""
+        """Load the backend's plugin if need be and name its runtime's version.
+
+        CoreError(UNAVAILABLE) says why it cannot be.
+        """
     def open_model(self, *, backend: str, path: str, parameters: Mapping[str, str] = ...) -> OpenedModel: ...
     def load(self, model: OpenedModel, options: ModelOptions) -> Servable:
         """Create the executors of a version and start them. Nothing reaches it before `publish`."""
-    def publish(self, name: str, servables: Sequence[Servable], *, aliases: Mapping[str, int] = ..., reason: str = "") -> None:
+    def publish(
+        self, name: str, servables: Sequence[Servable], *, aliases: Mapping[str, int] = ..., reason: str = ""
+    ) -> None:
         """Replace, in one step, the versions of a model that requests can reach.
 
         With none, requests are answered UNAVAILABLE with `reason`. What is no longer reachable still answers what it
@@ -115,7 +126,10 @@ class AioBridge:
     def fileno(self) -> int:
         """An eventfd, readable when `drain` has something; signalled once per batch."""
     def submit(self, request: bytes, tag: Any, timeout_s: float | None = None) -> int:
-        """Start one inference; returns a ticket for `cancel`. Every submit is answered through `drain`, errors included."""
+        """Start one inference; returns a ticket for `cancel`.
+
+        Every submit is answered through `drain`, errors included.
+        """
     def cancel(self, ticket: int) -> None:
         """Give up on a call; it is answered CANCELLED unless it is already running. Unknown tickets are ignored."""
     def drain(self) -> list[tuple[Any, int, bytes | str]]:
