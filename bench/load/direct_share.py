@@ -132,6 +132,9 @@ class ServerArm:
 def require_outputs(response: bytes, sample: SampleModel, rows: int) -> None:
     """Raise WrongAnswerError unless the answer to sample.rows(rows) is the published one."""
     message = ModelInferResponse.FromString(response)
+    names = {output.name for output in message.outputs}
+    if names != set(sample.outputs):
+        raise WrongAnswerError(f"{sample.name} answers {sorted(names)}, expected {sorted(sample.outputs)}")
     for output, raw in zip(message.outputs, message.raw_output_contents, strict=True):
         published = sample.outputs[output.name]
         expected = np.resize(published, (rows, *published.shape[1:]))
