@@ -3,10 +3,10 @@
 
     python scripts/generate_protos.py OUTPUT_DIRECTORY
 
-Writes ``OUTPUT_DIRECTORY/gristmill_protos``: messages, type stubs and gRPC stubs. The messages live in a descriptor pool
-of their own (``gristmill_protos.POOL``), because the wire contract fixes their names: a process that imports both this
-package and another implementation of the same protocol (``tritonclient``, say) would otherwise fail on the second import
-with "duplicate symbol 'inference.…'".
+Writes ``OUTPUT_DIRECTORY/gristmill_protos``: messages, type stubs and gRPC stubs. The messages live in a descriptor
+pool of their own (``gristmill_protos.POOL``), because the wire contract fixes their names: a process that imports both
+this package and another implementation of the same protocol (``tritonclient``, say) would otherwise fail on the second
+import with "duplicate symbol 'inference.…'".
 """
 
 from __future__ import annotations

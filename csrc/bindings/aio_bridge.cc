@@ -46,6 +46,7 @@ AioBridge::AioBridge(std::shared_ptr<Engine> engine) : engine_(std::move(engine)
 }
 
 AioBridge::~AioBridge() {
+  Flush();
   while (in_flight() > 0) {
     {
       py::gil_scoped_release release;
@@ -67,13 +68,20 @@ uint64_t AioBridge::Submit(const py::bytes& serialized, py::object tag, std::opt
   }
   const uint64_t ticket = NewCall(request.get(), std::move(tag));
   request->ticket = ticket;
-  if (request->received.bytes().size() < kReleaseGilBytes) {
-    engine_->Infer(std::move(request));
+  submitted_bytes_ += request->received.bytes().size();
+  submitted_.push_back(std::move(request));
+  return ticket;
+}
+
+void AioBridge::Flush() {
+  if (submitted_bytes_ < kReleaseGilBytes) {
+    engine_->Infer(submitted_);
   } else {
     py::gil_scoped_release release;
-    engine_->Infer(std::move(request));
+    engine_->Infer(submitted_);
   }
-  return ticket;
+  submitted_.clear();
+  submitted_bytes_ = 0;
 }
 
 void AioBridge::Cancel(uint64_t ticket) {
@@ -132,6 +140,7 @@ void RegisterAioBridge(py::module_& m) {
       .def(py::init<std::shared_ptr<Engine>>(), py::arg("engine"))
       .def("fileno", &AioBridge::fileno)
       .def("submit", &AioBridge::Submit, py::arg("request"), py::arg("tag"), py::arg("timeout_s") = py::none())
+      .def("flush", &AioBridge::Flush)
       .def("cancel", &AioBridge::Cancel, py::arg("ticket"))
       .def("drain", &AioBridge::Drain)
       .def_property_readonly("in_flight", &AioBridge::in_flight);

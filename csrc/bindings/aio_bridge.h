@@ -24,7 +24,9 @@ class AioBridge {
   ~AioBridge();
 
   int fileno() const { return completions_.fd(); }
+  /// Keeps the call for the next Flush, so that the engine gets all that one turn of the loop has brought at once.
   uint64_t Submit(const pybind11::bytes& serialized, pybind11::object tag, std::optional<double> timeout_s);
+  void Flush();
   void Cancel(uint64_t ticket);
   pybind11::list Drain();
   size_t in_flight() const { return calls_.size() - free_calls_.size(); }
@@ -46,6 +48,8 @@ class AioBridge {
   std::vector<Call> calls_;
   std::vector<uint32_t> free_calls_;
   std::vector<std::unique_ptr<InferRequest>> free_requests_;
+  std::vector<std::unique_ptr<InferRequest>> submitted_;  // since the last Flush
+  size_t submitted_bytes_ = 0;
   std::vector<Completion> finished_;
 };
 

@@ -62,24 +62,31 @@ Status Engine::Load(std::shared_ptr<BackendModel> model, ModelConfig config, std
                           servable);
 }
 
-void Engine::Infer(std::unique_ptr<InferRequest> request) {
-  const Status status = Admit(&request);
-  if (status.ok()) return;
-  ResponseSink* sink = request->sink;
-  sink->Complete(std::move(request), status, nullptr);
-  sink->Flush();
+void Engine::Infer(std::span<std::unique_ptr<InferRequest>> requests) {
+  std::shared_ptr<Servable> to_wake, servable;
+  for (std::unique_ptr<InferRequest>& request : requests) {
+    const Status status = Admit(&request, &servable);
+    if (!status.ok()) {
+      ResponseSink* sink = request->sink;
+      sink->Complete(std::move(request), status, nullptr);
+      sink->Flush();
+    } else if (servable != to_wake) {
+      if (to_wake != nullptr) to_wake->Wake();
+      to_wake = std::move(servable);
+    }
+  }
+  if (to_wake != nullptr) to_wake->Wake();
 }
 
-Status Engine::Admit(std::unique_ptr<InferRequest>* request) {
+Status Engine::Admit(std::unique_ptr<InferRequest>* request, std::shared_ptr<Servable>* servable) {
   if (Status status = DecodeInferRequest(request->get(), &buffers_); !status.ok()) return status;
   // A version found in the table may be closed by a swap before the request is in its queue; the table then already
   // names its successor. Every round needs another swap to fail, so a few are plenty.
   constexpr int kRounds = 16;
   for (int round = 0; round < kRounds; ++round) {
-    std::shared_ptr<Servable> servable;
-    Status status = versions_.Find((*request)->model_name, (*request)->model_version, &servable);
+    Status status = versions_.Find((*request)->model_name, (*request)->model_version, servable);
     if (!status.ok()) return status;
-    switch (servable->Enqueue(request, &status)) {
+    switch ((*servable)->Enqueue(request, &status)) {
       case Servable::Admitted::kYes:
         return Status::Ok();
       case Servable::Admitted::kRefused:

@@ -7,11 +7,12 @@
 // Blocking: Infer never blocks; OpenModel and Load take as long as the backend does.
 //
 //   Engine engine({.plugin_directory = "…/backends"}, &SystemClock());
-//   engine.Infer(std::move(request));   // request->received, sink, arrival_ns are set
+//   engine.Infer(requests);   // of each, received, sink and arrival_ns are set
 #pragma once
 
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "batching/delay_batch_policy.h"
@@ -48,14 +49,17 @@ class Engine {
   void Publish(const std::string& model, ModelEntry entry) { versions_.Publish(model, std::move(entry)); }
   void Forget(const std::string& model) { versions_.Forget(model); }
 
-  /// Decodes, admits and queues a request. Answers through its sink, now if it is refused.
-  void Infer(std::unique_ptr<InferRequest> request);
+  /// Takes the requests over: decodes, admits and queues each. Answers through its sink, now if it is refused.
+  /// A front end hands over all that one turn of its loop has brought: executors are woken after the last request of
+  /// a run to the same model, and so find a batch and not its first request.
+  void Infer(std::span<std::unique_ptr<InferRequest>> requests);
 
   Clock& clock() { return clock_; }
   BufferPool& buffers() { return buffers_; }
 
  private:
-  Status Admit(std::unique_ptr<InferRequest>* request);
+  /// `servable` is who has taken the request.
+  Status Admit(std::unique_ptr<InferRequest>* request, std::shared_ptr<Servable>* servable);
 
   Clock& clock_;
   BufferPool buffers_;

@@ -57,7 +57,6 @@ Servable::Admitted Servable::Enqueue(std::unique_ptr<InferRequest>* request, Sta
   if (status->ok()) {
     const uint64_t key = admission_.GroupKey(incoming);
     incoming.enqueue_ns = options_.clock->NowNs();
-    bool wake = false;
     {
       MutexLock lock(mu_);
       if (closed_) return Admitted::kClosed;
@@ -66,13 +65,9 @@ Servable::Admitted Servable::Enqueue(std::unique_ptr<InferRequest>* request, Sta
       } else {
         pending_.fetch_add(1, std::memory_order_relaxed);
         queue_.Push(std::move(*request), key);
-        wake = idle_executors_ > 0;
       }
     }
-    if (status->ok()) {
-      if (wake) arrived_.NotifyOne();
-      return Admitted::kYes;
-    }
+    if (status->ok()) return Admitted::kYes;
   }
   statistics_.RecordFailures(1, options_.clock->NowNs() - incoming.arrival_ns);
   return Admitted::kRefused;
@@ -84,7 +79,7 @@ bool Servable::NextBatch(Requests* batch, Requests* dropped) {
     const BatchDecision decision = queue_.Decide(*options_.policy, options_.clock->NowNs(), dropped);
     if (decision.count > 0) queue_.Take(decision, batch);
     if (!batch->empty() || !dropped->empty()) {
-      // What is left may be enough for another executor, which the arrivals have not woken.
+      // What is left may be enough for another executor, which Wake has not woken.
       if (queue_.size() > 0 && idle_executors_ > 0) arrived_.NotifyOne();
       return true;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Servable: one loaded version of a model: its queue, its executors, its statistics.
 //
-// Life: Create -> Enqueue from any thread -> Drain -> destruction (which drains if nobody has).
+// Life: Create -> Enqueue, then Wake, from any thread -> Drain -> destruction (which drains if nobody has).
 // Thread-safety: thread-safe.
 // Ownership: shared by the version table and whoever enqueues; owns the backend's model and instances.
 // Blocking: Create as long as the backend takes to make instances; Enqueue never for longer than the queue's short
@@ -48,6 +48,9 @@ class Servable {
   /// Checks a request and queues it. kYes: the request has been taken and will be answered. kRefused: it is still the
   /// caller's, to be answered with `status`. kClosed: this version takes no more requests; ask the version table again.
   Admitted Enqueue(std::unique_ptr<InferRequest>* request, Status* status);
+
+  /// Has an executor look at what was queued since the last call.
+  void Wake() { arrived_.NotifyOne(); }
 
   /// Takes no new request, answers all that were taken, ends the executors. May be called again, and by several
   /// threads.

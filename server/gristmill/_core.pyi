@@ -126,10 +126,12 @@ class AioBridge:
     def fileno(self) -> int:
         """An eventfd, readable when `drain` has something; signalled once per batch."""
     def submit(self, request: bytes, tag: Any, timeout_s: float | None = None) -> int:
-        """Start one inference; returns a ticket for `cancel`.
+        """Take one call in; returns a ticket for `cancel`. The engine gets it at the next `flush`.
 
         Every submit is answered through `drain`, errors included.
         """
+    def flush(self) -> None:
+        """Hand all calls submitted so far to the engine, which wakes each model's executor once for them."""
     def cancel(self, ticket: int) -> None:
         """Give up on a call; it is answered CANCELLED unless it is already running. Unknown tickets are ignored."""
     def drain(self) -> list[tuple[Any, int, bytes | str]]:

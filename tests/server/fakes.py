@@ -141,6 +141,7 @@ class FakeBridge:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         self.submitted: list[tuple[bytes, Any, float | None]] = []
+        self.flushed = 0  # how many of them the engine would have by now
         self.cancelled: list[int] = []
         self._finished: list[tuple[Any, int, bytes | str]] = []
 
@@ -150,6 +151,9 @@ class FakeBridge:
     def submit(self, request: bytes, tag: Any, timeout_s: float | None = None) -> int:
         self.submitted.append((request, tag, timeout_s))
         return len(self.submitted) - 1
+
+    def flush(self) -> None:
+        self.flushed = len(self.submitted)
 
     def cancel(self, ticket: int) -> None:
         self.cancelled.append(ticket)

@@ -52,6 +52,7 @@ async def test_bytes_pass_through_untouched_and_answers_may_come_in_any_order(ru
     await running.until(lambda: len(running.bridge.submitted) == 2)
     assert [request for request, _, _ in running.bridge.submitted] == [b"\xff not protobuf 1", b"\xff not protobuf 2"]
     assert running.handler.calls == 2
+    await running.until(lambda: running.bridge.flushed == 2)
     running.bridge.finish(1, 0, b"two")
     assert await second == b"two"
     running.bridge.finish(0, 0, b"")

@@ -27,6 +27,7 @@ class Bridge(Protocol):
 
     def fileno(self) -> int: ...  # noqa: D102
     def submit(self, request: bytes, tag: Any, timeout_s: float | None = None) -> int: ...  # noqa: D102
+    def flush(self) -> None: ...  # noqa: D102
     def cancel(self, ticket: int) -> None: ...  # noqa: D102
     def drain(self) -> list[tuple[Any, int, bytes | str]]: ...  # noqa: D102
 
@@ -39,6 +40,7 @@ class InferHandler:
         self._bridge = bridge
         self._loop = asyncio.get_running_loop()
         self._calls = 0
+        self._flush_is_due = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -69,6 +71,9 @@ class InferHandler:
         self._calls += 1
         self._idle.clear()
         ticket = self._bridge.submit(request, future, context.time_remaining())
+        if not self._flush_is_due:  # after the other calls that this turn of the loop has brought
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
         try:
             code, payload = await future
         except asyncio.CancelledError:
@@ -82,6 +87,10 @@ class InferHandler:
             return payload
         await context.abort(_STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN), payload)
         raise AssertionError("abort() has returned")
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        self._bridge.flush()
 
     def _drain(self) -> None:
         for future, code, payload in self._bridge.drain():

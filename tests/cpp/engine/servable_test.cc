@@ -43,6 +43,7 @@ class ServableTest : public testing::Test {
     last_ = request.get();
     const Servable::Admitted admitted = servable_->Enqueue(&request, &status_);
     EXPECT_EQ(request == nullptr, admitted == Servable::Admitted::kYes);
+    servable_->Wake();
     return admitted;
   }
 
@@ -229,6 +230,7 @@ TEST_F(ServableTest, AnswersEveryRequestOnceUnderConcurrency) {
         request->arrival_ns = clock_.NowNs();
         Status status;
         ASSERT_EQ(servable_->Enqueue(&request, &status), Servable::Admitted::kYes);
+        servable_->Wake();
       }
     });
   }
