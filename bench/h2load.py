@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _LIMIT_S = 120.0
@@ -61,9 +64,28 @@ def parse_report(text: str) -> LoadResult:
     return LoadResult(total, wall_s, float(latency[1]) * _SECONDS[latency[2]] * 1e6)
 
 
-def run_h2load(port: int, load: Load, core: int) -> LoadResult:
+def parse_latencies_us(log: str) -> list[float]:
+    """The latency of each request from h2load's log. Raises H2loadError if a request was not answered with 200."""
+    # Of each request: when it was sent, in microseconds; the HTTP status; how long its answer took, in microseconds.
+    lines = [line.split("\t") for line in log.splitlines()]
+    if any(len(line) != 3 or line[1] != "200" for line in lines):
+        raise H2loadError("expected lines of time, 200 and latency in h2load's log, got others")
+    return [float(latency_us) for _, _, latency_us in lines]
+
+
+def latency_percentiles_us(port: int, load: Load, core: int, percentiles: Sequence[float], log: Path) -> list[float]:
+    """Of the requests of a run of their own, since writing `log` costs the client time. Raises H2loadError."""
+    log.unlink(missing_ok=True)  # h2load appends
+    run_h2load(port, load, core, f"--log-file={log}")
+    latencies_us = parse_latencies_us(log.read_text())
+    if len(latencies_us) != load.requests:
+        raise H2loadError(f"expected {load.requests} lines in h2load's log, got {len(latencies_us)}")
+    return [float(value) for value in np.percentile(latencies_us, percentiles)]
+
+
+def run_h2load(port: int, load: Load, core: int, *options: str) -> LoadResult:
     """Put `load` on 127.0.0.1:`port` from one thread pinned to `core`. Raises H2loadError."""
-    command = ["taskset", "-c", str(core), "h2load", "-t", "1", "-d", str(load.frame)]
+    command = ["taskset", "-c", str(core), "h2load", "-t", "1", "-d", str(load.frame), *options]
     command += ["-n", str(load.requests), "-c", str(load.connections), "-m", str(load.streams)]
     command += ["-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{METHOD}"]
     try:

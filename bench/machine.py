@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# What makes the server and the bench what they are; written results are not part of it.
+_MEASURED = ("CMakeLists.txt", "csrc", "server", "requirements", "bench", ":!bench/results")
 _PACKAGES = ("grpcio", "numpy", "onnxruntime", "protobuf", "uvloop")
 
 
@@ -29,7 +31,7 @@ def describe_machine() -> dict[str, str | int]:
 def describe_commit() -> str:
     """The commit's hash, with "+changes" if tracked files of the server or the bench differ from it."""
     commit = _first_line("git", "rev-parse", "HEAD")
-    changed = _first_line("git", "status", "--porcelain", "--untracked-files=no", "--", "csrc", "server", "bench/load")
+    changed = _first_line("git", "status", "--porcelain", "--untracked-files=no", "--", *_MEASURED)
     return commit + ("+changes" if changed else "")
 
 

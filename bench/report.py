@@ -42,16 +42,21 @@ def save_plot(name: str, figure: Figure) -> Path:
 
 def share_table(results: Sequence[ShareResult]) -> Table:
     """Of direct_share."""
-    table = Table(title="Through the server and direct, rows/s on one core")
-    for heading in ("Workload", "Batch", "Mean batch", "Direct", "Server", "Share", "Gain direct", "Gain server"):
+    table = Table(title="Through the server and direct, rows/s; the model always has one thread")
+    headings = ["Workload", "Batch", "Mean batch", "Direct", "Server", "Share", "One core", "CPU ratio"]
+    for heading in [*headings, "Gain direct", "Gain server"]:
         table.add_column(heading, justify="left" if heading == "Workload" else "right", no_wrap=True)
     for result in results:
         table.add_row(
             *(result.workload, str(result.batch), f"{result.server_mean_batch:.1f}"),
             *(f"{result.direct_rows_per_s:,.0f}", f"{result.server_rows_per_s:,.0f}", f"{result.share:.1%}"),
+            *(f"{result.one_core_share:.1%}", f"{result.cpu_ratio:.2f}"),
             *(_times(result.direct_gain_of_batching), _times(result.server_gain_of_batching)),
         )
-    table.caption = "Gain: batched / unbatched"
+    table.caption = (
+        "Share: with the load's core for all but the model. One core: with none but the model's.\n"
+        "CPU ratio: of a row through the server on one core, to direct. Gain: batched / unbatched."
+    )
     return table
 
 
@@ -59,10 +64,18 @@ def share_plot(results: Sequence[ShareResult]) -> Figure:
     """Of direct_share: the share of the direct throughput, and the gain of batching on either side."""
     figure, (share, gain) = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
     names = [result.workload.replace(", ", ",\n") for result in results]
-    bars = share.bar(names, [result.share * 100 for result in results], color="tab:blue")
-    share.bar_label(bars, fmt="%.1f %%")
+    _grouped_bars(
+        share,
+        names,
+        {
+            "two cores": [result.share * 100 for result in results],
+            "one core": [result.one_core_share * 100 for result in results],
+        },
+        "%.1f %%",
+    )
     share.axhline(100, color="black", linewidth=0.8)
-    share.set(title="Throughput through the server", ylabel="% of ONNX Runtime called directly", ylim=(0, 115))
+    share.set(title="Throughput through the server", ylabel="% of ONNX Runtime called directly")
+    share.margins(y=0.15)
     compared = [result for result in results if result.direct_gain_of_batching is not None]
     _grouped_bars(
         gain,
@@ -84,15 +97,16 @@ def share_plot(results: Sequence[ShareResult]) -> Figure:
 def requests_table(results: Sequence[RequestsResult]) -> Table:
     """Of mlp_requests."""
     table = Table(title="One row of a 16-64-32-1 MLP a request, server on one core")
-    headings = ["Server", "Streams", "Requests/s", "CPU us", "Core used", "Latency us", "Mean batch"]
+    headings = ["Server", "Streams", "Requests/s", "CPU us", "Core used", "p50 us", "p99 us", "Batch"]
     headings += ["Rate ratio", "CPU ratio"]
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "Server" else "right", no_wrap=True)
     for number, result in enumerate(results):
-        ends = number + 1 < len(results) and results[number + 1].streams != result.streams
+        ends = number + 1 < len(results) and results[number + 1].server == results[0].server
         table.add_row(
             *(result.server, f"{result.connections} x {result.streams}", f"{result.requests_per_s:,.0f}"),
-            *(f"{result.cpu_us_per_request:.2f}", f"{result.core_used:.0%}", f"{result.mean_latency_us:,.0f}"),
+            *(f"{result.cpu_us_per_request:.2f}", f"{result.core_used:.0%}", f"{result.p50_us:,.0f}"),
+            f"{result.p99_us:,.0f}",
             "-" if result.mean_batch is None else f"{result.mean_batch:.1f}",
             *(f"{result.gristmill_rate_ratio:.3g}", f"{result.gristmill_cpu_ratio:.3g}"),
             end_section=ends,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers under load: processes pinned to one core that print the port they listen on."""
+"""Servers under load: processes pinned to cores that print the port they listen on."""
 
 from __future__ import annotations
 
@@ -50,10 +50,13 @@ def gristmill_command(repository: Path) -> list[str]:
 
 
 @contextmanager
-def pinned_server(command: Sequence[str], core: int) -> Iterator[PinnedServer]:
-    """Run `command` on `core` while the block runs. Raises ServerError if it ends before it prints its port."""
+def pinned_server(command: Sequence[str], *cores: int) -> Iterator[PinnedServer]:
+    """Run `command` on `cores` while the block runs. Raises ServerError if it ends before it prints its port."""
     process = subprocess.Popen(
-        ["taskset", "-c", str(core), *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["taskset", "-c", ",".join(map(str, cores)), *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     output: list[str] = []
     ports: queue.Queue[int] = queue.Queue()

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much of ONNX Runtime's own throughput is left through the server, and what batching gives on either side.
 
-Both run on core 0 with one thread per run; the load comes from core 1. The arms take turns, so that each run of the
+A run of the model has one thread on either side; direct it has core 0 to itself. The server is measured twice: on both
+cores, so that its transport shares core 1 with the load and the question is whether the batcher keeps the model busy;
+and on core 0 alone, where all that the server does is taken from the model. The arms take turns, so that each run of a
 server is compared with the direct run just before it.
 """
 
@@ -23,7 +25,7 @@ from bench.h2load import Load, run_h2load
 from bench.load.direct_loop import DirectLoop
 from bench.machine import ROOT
 from bench.models import SampleModel, copy_model, find_sample
-from bench.server import gristmill_command, pinned_server
+from bench.server import PinnedServer, gristmill_command, pinned_server
 from bench.statistics import median_ratio
 
 SERVER_CORE, LOAD_CORE = 0, 1
@@ -65,9 +67,10 @@ class Effort:
 
 @dataclass(frozen=True)
 class ShareResult:
-    """Medians over the rounds; `share` is the median of the ratios of neighbouring runs.
+    """Medians over the rounds, those of ratios being medians of the ratios of neighbouring runs.
 
-    The figures of batching are None where requests hold several rows.
+    Where nothing else is said, the server has both cores. `cpu_ratio`: CPU of a row through the server on one core, to
+    that of a direct one, which is always busy. The figures of batching are None where requests hold several rows.
     """
 
     workload: str
@@ -76,6 +79,9 @@ class ShareResult:
     direct_rows_per_s: float
     server_rows_per_s: float
     share: float
+    one_core_rows_per_s: float
+    one_core_share: float
+    cpu_ratio: float
     server_mean_batch: float
     server_latency_ms: float
     direct_unbatched_rows_per_s: float | None
@@ -88,17 +94,20 @@ class ShareResult:
 class ServerArm:
     """One model of the running server under saturating load."""
 
-    def __init__(self, port: int, model: str, workload: Workload, sample: SampleModel, scratch: Path) -> None:
+    def __init__(
+        self, server: PinnedServer, model: str, workload: Workload, sample: SampleModel, scratch: Path
+    ) -> None:
         """Checks one answer against the published examples. Raises WrongAnswerError."""
-        self._port, self._model, self._workload = port, model, workload
+        self._server, self._model, self._workload = server, model, workload
         inputs = sample.rows(workload.rows_per_request)
         self._request = infer_request(model, inputs)
         self._frame = scratch / f"{model}-{workload.rows_per_request}.frame"
         self._frame.write_bytes(grpc_frame(self._request))
-        with BenchClient(port) as client:
+        with BenchClient(server.port) as client:
             client.require_ready(model)
             require_outputs(client.infer(self._request), sample, workload.rows_per_request)
         self.batches: list[float] = []
+        self.cpu_s_per_row: list[float] = []
         self.latencies_ms: list[float] = []
         self._requests = self._requests_in_flight * _CONNECTIONS
 
@@ -113,10 +122,11 @@ class ServerArm:
         # At least a few full batches, or the ramps at both ends would be measured.
         self._requests = max(int(rate * seconds / self._workload.rows_per_request), self._requests_in_flight * 2)
         self.latencies_ms.clear()
+        self.cpu_s_per_row.clear()
 
     def run(self) -> float:
         """Rows per second. Raises WrongAnswerError if a request failed."""
-        with BenchClient(self._port) as client:
+        with BenchClient(self._server.port) as client:
             before = client.counts(self._model)
             rows_per_s = self._load(self._requests)
             self.batches.append(mean_batch(before, client.counts(self._model)))
@@ -124,7 +134,9 @@ class ServerArm:
 
     def _load(self, requests: int) -> float:
         streams = self._requests_in_flight // _CONNECTIONS
-        result = run_h2load(self._port, Load(self._frame, requests, _CONNECTIONS, streams), LOAD_CORE)
+        cpu_before = self._server.cpu_s()
+        result = run_h2load(self._server.port, Load(self._frame, requests, _CONNECTIONS, streams), LOAD_CORE)
+        self.cpu_s_per_row.append((self._server.cpu_s() - cpu_before) / requests / self._workload.rows_per_request)
         self.latencies_ms.append(result.mean_latency_us / 1000)
         return result.requests_per_s * self._workload.rows_per_request
 
@@ -153,21 +165,29 @@ def run(effort: Effort, repository: Path = ROOT / "model_repo") -> list[ShareRes
             limit = f"max_batch_size: {workload.batch}\n"
             copy_model(sample, copies, workload.model, limit + "dynamic_batching { }\n")
             copy_model(sample, copies, workload.model + _UNBATCHED, limit)
-        with pinned_server(gristmill_command(copies), SERVER_CORE) as server:
-            return [_run_workload(workload, effort, repository, server.port, scratch) for workload in WORKLOADS]
+        command = gristmill_command(copies)
+        with (
+            pinned_server(command, SERVER_CORE, LOAD_CORE) as server,
+            pinned_server(command, SERVER_CORE) as one_core,
+        ):
+            return [_run_workload(workload, effort, repository, (server, one_core), scratch) for workload in WORKLOADS]
 
 
-def _run_workload(workload: Workload, effort: Effort, repository: Path, port: int, scratch: Path) -> ShareResult:
+def _run_workload(
+    workload: Workload, effort: Effort, repository: Path, servers: tuple[PinnedServer, PinnedServer], scratch: Path
+) -> ShareResult:
     sample = find_sample(repository, workload.model)
-    batched = ServerArm(port, workload.model, workload, sample, scratch)
+    batched, one_core = (ServerArm(server, workload.model, workload, sample, scratch) for server in servers)
     batched.calibrate(effort.seconds)
+    one_core.calibrate(effort.seconds)
     with DirectLoop(repository, workload.model, SERVER_CORE) as direct:
         arms: dict[str, Callable[[], float]] = {
             "direct": lambda: direct.rows_per_s(workload.batch, effort.seconds),
             "server": batched.run,
+            "server_one_core": one_core.run,
         }
         if workload.rows_per_request == 1:
-            unbatched = ServerArm(port, workload.model + _UNBATCHED, workload, sample, scratch)
+            unbatched = ServerArm(servers[0], workload.model + _UNBATCHED, workload, sample, scratch)
             unbatched.calibrate(effort.seconds)
             arms["direct_unbatched"] = lambda: direct.rows_per_s(1, effort.seconds)
             arms["server_unbatched"] = unbatched.run
@@ -175,10 +195,12 @@ def _run_workload(workload: Workload, effort: Effort, repository: Path, port: in
         for _ in range(effort.rounds):
             for name, arm in arms.items():
                 runs[name].append(arm())
-    return _summarise(workload, runs, batched)
+    return _summarise(workload, runs, batched, one_core)
 
 
-def _summarise(workload: Workload, runs: dict[str, list[float]], batched: ServerArm) -> ShareResult:
+def _summarise(
+    workload: Workload, runs: dict[str, list[float]], batched: ServerArm, one_core: ServerArm
+) -> ShareResult:
     compared = "server_unbatched" in runs
     return ShareResult(
         workload=workload.name,
@@ -187,6 +209,9 @@ def _summarise(workload: Workload, runs: dict[str, list[float]], batched: Server
         direct_rows_per_s=median(runs["direct"]),
         server_rows_per_s=median(runs["server"]),
         share=median_ratio(runs["server"], runs["direct"]),
+        one_core_rows_per_s=median(runs["server_one_core"]),
+        one_core_share=median_ratio(runs["server_one_core"], runs["direct"]),
+        cpu_ratio=median_ratio(one_core.cpu_s_per_row, [1 / rate for rate in runs["direct"]]),
         server_mean_batch=median(batched.batches),
         server_latency_ms=median(batched.latencies_ms),
         direct_unbatched_rows_per_s=median(runs["direct_unbatched"]) if compared else None,
@@ -200,7 +225,13 @@ def _summarise(workload: Workload, runs: dict[str, list[float]], batched: Server
 def configuration(effort: Effort) -> dict[str, object]:
     """What the figures were taken with."""
     return {
-        "server": {"core": SERVER_CORE, "frontend": "aio", "intra_op_threads": 1, "max_queue_delay_microseconds": 0},
+        "server": {
+            "cores": [SERVER_CORE, LOAD_CORE],
+            "one core": SERVER_CORE,
+            "frontend": "aio",
+            "intra_op_threads": 1,
+            "max_queue_delay_microseconds": 0,
+        },
         "load": {"core": LOAD_CORE, "connections": _CONNECTIONS, "batches_in_flight": _BATCHES_IN_FLIGHT},
         "workloads": [asdict(workload) for workload in WORKLOADS],
         **asdict(effort),

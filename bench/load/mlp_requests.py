@@ -21,14 +21,14 @@ import numpy as np
 from bench.client import BenchClient, WrongAnswerError, mean_batch, output_bytes
 from bench.floors.build import build_floor
 from bench.frames import grpc_frame, infer_request
-from bench.h2load import Load, run_h2load
+from bench.h2load import Load, latency_percentiles_us, run_h2load
 from bench.models import MLP_WIDTHS, publish_mlp
 from bench.server import PinnedServer, gristmill_command, pinned_server
 from bench.statistics import median_ratio
 
 SERVER_CORE, LOAD_CORE = 0, 1
-CONNECTIONS = 4
-STREAMS = (1, 16, 64)
+#: (connections, streams on each): one call at a time, and two that saturate the server.
+LOADS = ((1, 1), (4, 16), (4, 64))
 GRISTMILL = "gristmill"
 _CONFIG = "max_batch_size: 256\ndynamic_batching { }\n"
 # Of the uncounted runs: the first one's requests, and how much smaller than a counted run the last may be.
@@ -50,7 +50,8 @@ class RequestsResult:
 
     The ratios compare Gristmill with this server, as medians over neighbouring runs: above 1 Gristmill answers more
     requests per second, or takes more CPU for each. `core_used`: the share of its core that the server kept busy; well
-    below 1 with many streams, the client was the limit. `mean_batch`: None where the server does not count.
+    below 1 with many streams, the client was the limit. The percentiles are of one further run. `mean_batch`: None
+    where the server does not count.
     """
 
     server: str
@@ -59,7 +60,8 @@ class RequestsResult:
     requests_per_s: float
     cpu_us_per_request: float
     core_used: float
-    mean_latency_us: float
+    p50_us: float
+    p99_us: float
     gristmill_rate_ratio: float
     gristmill_cpu_ratio: float
     mean_batch: float | None
@@ -73,28 +75,28 @@ class _Target:
 
     name: str
     server: PinnedServer
+    scratch: Path
     requests: int = _FIRST_REQUESTS
     rates: list[float] = field(default_factory=list)
     cpu_us: list[float] = field(default_factory=list)
-    latencies_us: list[float] = field(default_factory=list)
     batches: list[float] = field(default_factory=list)
 
-    def calibrate(self, frame: Path, streams: int, seconds: float) -> None:
+    def calibrate(self, frame: Path, at_once: tuple[int, int], seconds: float) -> None:
         """Begin another concurrency: warm up, and find how many requests fill `seconds`. Raises as load() does."""
         self.requests = _FIRST_REQUESTS
         while True:
-            self.load(frame, streams)
+            self.load(frame, at_once)
             ran = self.requests
             self.requests = max(int(self.rates[-1] * seconds), _FIRST_REQUESTS)
-            for runs in (self.rates, self.cpu_us, self.latencies_us, self.batches):
+            for runs in (self.rates, self.cpu_us, self.batches):
                 runs.clear()
             # The rate of a short run is mostly that of its ramps.
             if ran * _ENOUGH >= self.requests:
                 return
 
-    def load(self, frame: Path, streams: int) -> None:
+    def load(self, frame: Path, at_once: tuple[int, int]) -> None:
         """One run. Raises H2loadError, or WrongAnswerError if calls failed in gRPC."""
-        load = Load(frame, self.requests, CONNECTIONS, streams)
+        load = Load(frame, self.requests, *at_once)
         with ExitStack() as stack:
             client = stack.enter_context(BenchClient(self.server.port)) if self.name == GRISTMILL else None
             before = client.counts("mlp") if client else None
@@ -105,7 +107,12 @@ class _Target:
                 self.batches.append(mean_batch(before, client.counts("mlp")))
         self.rates.append(result.requests_per_s)
         self.cpu_us.append(cpu_s / result.requests * 1e6)
-        self.latencies_us.append(result.mean_latency_us)
+
+    def percentiles_us(self, frame: Path, at_once: tuple[int, int]) -> tuple[float, float]:
+        """p50 and p99 of one more run. Raises H2loadError."""
+        load = Load(frame, self.requests, *at_once)
+        p50, p99 = latency_percentiles_us(self.server.port, load, LOAD_CORE, (50, 99), self.scratch / "h2load.log")
+        return p50, p99
 
 
 @dataclass(frozen=True)
@@ -138,12 +145,12 @@ def run(effort: Effort) -> list[RequestsResult]:
         with BenchClient(gristmill.port) as client:
             client.require_ready("mlp")
             reply.write_bytes(client.infer(setup.request))
-        targets = [_Target(GRISTMILL, gristmill)]
+        targets = [_Target(GRISTMILL, gristmill, scratch)]
         for peer, command in _peers(setup.model, reply):
-            targets.append(_Target(peer, stack.enter_context(pinned_server(command, SERVER_CORE))))
+            targets.append(_Target(peer, stack.enter_context(pinned_server(command, SERVER_CORE)), scratch))
         for target in targets:
             _require_answer(target, setup.request, reply.read_bytes())
-        return [result for streams in STREAMS for result in _run_streams(targets, setup.frame, streams, effort)]
+        return [result for at_once in LOADS for result in _run_load(targets, setup.frame, at_once, effort)]
 
 
 def _peers(model: Path, reply: Path) -> list[tuple[str, list[str]]]:
@@ -170,24 +177,29 @@ def _require_answer(target: _Target, request: bytes, reply: bytes) -> None:
         raise WrongAnswerError(f"{target.name} answers {answer.tolist()}, {GRISTMILL} {expected.tolist()}")
 
 
-def _run_streams(targets: Sequence[_Target], frame: Path, streams: int, effort: Effort) -> list[RequestsResult]:
+def _run_load(
+    targets: Sequence[_Target], frame: Path, at_once: tuple[int, int], effort: Effort
+) -> list[RequestsResult]:
     for target in targets:
-        target.calibrate(frame, streams, effort.seconds)
+        target.calibrate(frame, at_once, effort.seconds)
     for _ in range(effort.rounds):
         for target in targets:
-            target.load(frame, streams)
-    return [_summarise(target, targets[0], streams) for target in targets]
+            target.load(frame, at_once)
+    return [_summarise(target, targets[0], at_once, target.percentiles_us(frame, at_once)) for target in targets]
 
 
-def _summarise(target: _Target, gristmill: _Target, streams: int) -> RequestsResult:
+def _summarise(
+    target: _Target, gristmill: _Target, at_once: tuple[int, int], percentiles_us: tuple[float, float]
+) -> RequestsResult:
     return RequestsResult(
         server=target.name,
-        connections=CONNECTIONS,
-        streams=streams,
+        connections=at_once[0],
+        streams=at_once[1],
         requests_per_s=median(target.rates),
         cpu_us_per_request=median(target.cpu_us),
         core_used=median(rate * cpu_us / 1e6 for rate, cpu_us in zip(target.rates, target.cpu_us, strict=True)),
-        mean_latency_us=median(target.latencies_us),
+        p50_us=percentiles_us[0],
+        p99_us=percentiles_us[1],
         gristmill_rate_ratio=median_ratio(gristmill.rates, target.rates),
         gristmill_cpu_ratio=median_ratio(gristmill.cpu_us, target.cpu_us),
         mean_batch=median(target.batches) if target.batches else None,
@@ -200,7 +212,7 @@ def configuration(effort: Effort) -> dict[str, object]:
     """What the figures were taken with."""
     return {
         "server": {"core": SERVER_CORE, "frontend": "aio", "intra_op_threads": 1, "config.pbtxt": _CONFIG},
-        "load": {"core": LOAD_CORE, "connections": CONNECTIONS, "streams": list(STREAMS)},
+        "load": {"core": LOAD_CORE, "connections x streams": [list(load) for load in LOADS]},
         "model": {"widths": list(MLP_WIDTHS), "rows_per_request": 1},
         **asdict(effort),
     }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from bench.h2load import H2loadError, parse_report
+from bench.h2load import H2loadError, parse_latencies_us, parse_report
 
 REPORT = """
 starting benchmark...
@@ -46,6 +46,16 @@ def test_without_a_rate_the_duration_is_used() -> None:
 def test_a_request_that_failed_is_an_error_that_counts() -> None:
     with pytest.raises(H2loadError, match="of 3000 requests 3000 were answered and 2999 succeeded"):
         parse_report(report(succeeded=2999))
+
+
+def test_latencies_are_read_from_the_log() -> None:
+    assert parse_latencies_us("1700000000000001\t200\t412\n1700000000000009\t200\t77\n") == [412, 77]
+
+
+@pytest.mark.parametrize("log", ["1\t-1\t412\n", "1\t200\n"])
+def test_a_log_with_a_failed_request_or_half_a_line_is_an_error(log: str) -> None:
+    with pytest.raises(H2loadError, match="in h2load's log"):
+        parse_latencies_us(log)
 
 
 def test_what_is_no_report_is_shown() -> None:
