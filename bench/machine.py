@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +46,14 @@ def describe_versions() -> dict[str, str]:
 def load_average() -> float:
     """Processes that wanted a core during the last minute: above 0.5 before a bench, its figures are disturbed."""
     return round(os.getloadavg()[0], 2)
+
+
+def onnxruntime_library() -> Path:
+    """The shared library of the installed onnxruntime package."""
+    package = find_spec("onnxruntime")
+    assert package is not None
+    assert package.origin is not None
+    return next(Path(package.origin).parent.glob("capi/libonnxruntime.so*"))
 
 
 def _first_line(*command: str) -> str:

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -22,6 +21,7 @@ from bench.client import BenchClient, WrongAnswerError, mean_batch, output_bytes
 from bench.floors.build import build_floor
 from bench.frames import grpc_frame, infer_request
 from bench.h2load import Load, latency_percentiles_us, run_h2load
+from bench.machine import onnxruntime_library
 from bench.models import MLP_WIDTHS, publish_mlp
 from bench.server import PinnedServer, gristmill_command, pinned_server
 from bench.statistics import median_ratio
@@ -155,10 +155,7 @@ def run(effort: Effort) -> list[RequestsResult]:
 
 def _peers(model: Path, reply: Path) -> list[tuple[str, list[str]]]:
     """The servers to stand beside, by name, from what answers like Gristmill to what does least."""
-    package = find_spec("onnxruntime")
-    assert package is not None
-    assert package.origin is not None
-    library = next(Path(package.origin).parent.glob("capi/libonnxruntime.so*"))
+    library = onnxruntime_library()
     return [
         ("grpc.aio, no work", [sys.executable, "-m", "bench.floors.aio_floor", "0", str(reply)]),
         ("hot path floor", [str(build_floor("hot_path_floor")), "0", str(reply), str(model), str(library)]),

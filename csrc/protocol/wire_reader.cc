@@ -6,10 +6,20 @@ namespace {
 
 constexpr int kMaxGroupDepth = 64;
 
-template <int kMaxBytes>
-bool ReadVarintUpTo(const std::byte** at, const std::byte* end, uint64_t* value) {
+/// Tags and lengths are numbers of 32 bits.
+bool ReadVarint32(const std::byte** at, const std::byte* end, uint64_t* value) {
+  return ReadVarint(at, end, value, 5) && *value <= UINT32_MAX;
+}
+
+bool ReadTag(const std::byte** at, const std::byte* end, uint64_t* tag) {
+  return ReadVarint32(at, end, tag) && (*tag >> 3) != 0;
+}
+
+}  // namespace
+
+bool ReadLongVarint(const std::byte** at, const std::byte* end, int max_bytes, uint64_t* value) {
   uint64_t result = 0;
-  for (int shift = 0; shift < 7 * kMaxBytes; shift += 7) {
+  for (int shift = 0; shift < 7 * max_bytes; shift += 7) {
     if (*at == end) return false;
     const auto byte = static_cast<uint64_t>(*(*at)++);
     if (shift < 64) result |= (byte & 0x7f) << shift;
@@ -19,21 +29,6 @@ bool ReadVarintUpTo(const std::byte** at, const std::byte* end, uint64_t* value)
     }
   }
   return false;
-}
-
-/// Tags and lengths are numbers of 32 bits.
-bool ReadVarint32(const std::byte** at, const std::byte* end, uint64_t* value) {
-  return ReadVarintUpTo<5>(at, end, value) && *value <= UINT32_MAX;
-}
-
-bool ReadTag(const std::byte** at, const std::byte* end, uint64_t* tag) {
-  return ReadVarint32(at, end, tag) && (*tag >> 3) != 0;
-}
-
-}  // namespace
-
-bool ReadVarint(const std::byte** at, const std::byte* end, uint64_t* value) {
-  return ReadVarintUpTo<10>(at, end, value);
 }
 
 bool WireReader::Next() {

@@ -19,8 +19,14 @@ namespace gristmill {
 
 enum class WireType : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kStartGroup = 3, kEndGroup = 4, kFixed32 = 5 };
 
-/// Reads one varint and moves `*at` past it. False when it does not end before `end` or is longer than ten bytes.
-bool ReadVarint(const std::byte** at, const std::byte* end, uint64_t* value);
+/// Reads one varint and moves `*at` past it. False when it does not end before `end` or is longer than `max_bytes`.
+bool ReadLongVarint(const std::byte** at, const std::byte* end, int max_bytes, uint64_t* value);
+
+inline bool ReadVarint(const std::byte** at, const std::byte* end, uint64_t* value, int max_bytes = 10) {
+  if (*at == end || **at >= std::byte{0x80}) return ReadLongVarint(at, end, max_bytes, value);
+  *value = static_cast<uint64_t>(*(*at)++);  // most are of one byte
+  return true;
+}
 
 class WireReader {
  public:
