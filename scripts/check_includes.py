@@ -23,7 +23,7 @@ ROOMS: dict[str, set[str]] = {
     "batching": {"core"},
     "backends": {"core", "cuda"},
     "engine": {"core", "transport", "protocol", "batching"},
-    "bindings": {"core", "engine"},
+    "bindings": {"core", "transport", "engine"},
 }
 
 #: Python packages by directory, and the project's packages that each must not import.

@@ -114,6 +114,8 @@ clang_runtime_package() {
 
 find_missing_packages() {
   need build-essential have g++
+  need libnghttp2-dev has_file /usr/include/nghttp2/nghttp2.h
+  need zlib1g-dev has_file /usr/include/zlib.h
   need_python
   case $job in
     check | test)
@@ -131,7 +133,6 @@ find_missing_packages() {
   fi
   if [[ $job == bench ]]; then
     need nghttp2-client have h2load
-    need libnghttp2-dev has_file /usr/include/nghttp2/nghttp2.h
   fi
 }
 

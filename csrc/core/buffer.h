@@ -41,6 +41,9 @@ class Buffer {
   size_t size() const { return size_; }
   std::span<const std::byte> view() const { return {data_, size_}; }
 
+  /// Forgets all but the first `size_bytes`.
+  void Truncate(size_t size_bytes) { size_ = size_bytes < size_ ? size_bytes : size_; }
+
  private:
   friend class BufferPool;
   void Swap(Buffer& other) noexcept;

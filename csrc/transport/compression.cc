@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/compression.h"
+
+#include <zlib.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+
+namespace gristmill {
+namespace {
+
+// A few bytes can stand for a thousand times as many, so there is a limit where none is set.
+constexpr size_t kLargestMessageBytes = size_t{1} << 30;
+constexpr size_t kSmallestBufferBytes = 4096;
+
+class Inflater {
+ public:
+  explicit Inflater(Encoding encoding) {
+    constexpr int kGzipFormat = 16;
+    is_open_ = inflateInit2(&stream_, MAX_WBITS + (encoding == Encoding::kGzip ? kGzipFormat : 0)) == Z_OK;
+  }
+  ~Inflater() {
+    if (is_open_) inflateEnd(&stream_);
+  }
+  Inflater(const Inflater&) = delete;
+  Inflater& operator=(const Inflater&) = delete;
+
+  bool is_open() const { return is_open_; }
+  z_stream& stream() { return stream_; }
+
+ private:
+  z_stream stream_{};
+  bool is_open_ = false;
+};
+
+Buffer Grown(const Buffer& buffer, size_t used_bytes, size_t size_bytes, BufferPool* buffers) {
+  Buffer larger = buffers->Acquire(size_bytes);
+  if (used_bytes > 0) std::memcpy(larger.data(), buffer.data(), used_bytes);
+  return larger;
+}
+
+}  // namespace
+
+std::optional<Encoding> ParseEncoding(std::string_view name) {
+  if (name == "identity") return Encoding::kIdentity;
+  if (name == "deflate") return Encoding::kDeflate;
+  if (name == "gzip") return Encoding::kGzip;
+  return std::nullopt;
+}
+
+Status Decompress(Encoding encoding, std::span<const std::byte> compressed, size_t max_bytes, BufferPool* buffers,
+                  Buffer* message) {
+  const size_t limit = max_bytes > 0 ? max_bytes : kLargestMessageBytes;
+  Inflater inflater(encoding);
+  if (!inflater.is_open() || compressed.size() > std::numeric_limits<uInt>::max()) {
+    return Internal("a compressed message does not decompress");
+  }
+  z_stream& stream = inflater.stream();
+  stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(compressed.data()));  // zlib only reads it
+  stream.avail_in = static_cast<uInt>(compressed.size());
+  Buffer out = buffers->Acquire(std::min(std::max(compressed.size() * 4, kSmallestBufferBytes), limit + 1));
+  size_t used_bytes = 0;
+  while (true) {
+    stream.next_out = reinterpret_cast<Bytef*>(out.data() + used_bytes);
+    stream.avail_out = static_cast<uInt>(out.size() - used_bytes);
+    const int result = inflate(&stream, Z_NO_FLUSH);
+    used_bytes = out.size() - stream.avail_out;
+    if (used_bytes > limit) {
+      return ResourceExhausted("received message larger than max once decompressed (" + std::to_string(limit) + ")");
+    }
+    if (result == Z_STREAM_END) break;
+    if (result != Z_OK && result != Z_BUF_ERROR) return Internal("a compressed message does not decompress");
+    if (stream.avail_out > 0) return Internal("a compressed message ends too early");
+    out = Grown(out, used_bytes, std::min(out.size() * 2, limit + 1), buffers);
+  }
+  if (stream.avail_in > 0) return Internal("a compressed message goes on after its end");
+  out.Truncate(used_bytes);
+  *message = std::move(out);
+  return Status::Ok();
+}
+
+}  // namespace gristmill

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/connection.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "transport/stream.h"
+
+namespace gristmill {
+namespace {
+
+constexpr size_t kReadBytes = 256 << 10;
+// So much is taken from nghttp2 before the socket has to take it.
+constexpr size_t kMaxUnwrittenBytes = 1 << 20;
+constexpr uint32_t kMaxFrameBytes = 1 << 20;
+constexpr uint64_t kResetBurst = 10'000;
+constexpr uint64_t kResetsPerSecond = 1'000;
+constexpr size_t kMaxContinuations = 8;
+// After the first GOAWAY, which names no last stream, calls that are under way to the server may still arrive.
+constexpr int64_t kDrainNoticeNs = 200'000'000;
+
+ssize_t MaxDataFrame(nghttp2_session*, uint8_t, int32_t, int32_t connection_window, int32_t stream_window,
+                     uint32_t peer_max_frame_bytes, void*) {
+  return std::min(
+      {connection_window, stream_window, static_cast<int32_t>(std::min(peer_max_frame_bytes, kMaxFrameBytes))});
+}
+
+}  // namespace
+
+ConnectionSet::ConnectionSet(EventLoop* loop, BufferPool* buffers, LoopHandlers* handlers,
+                             const TransportOptions& options)
+    : loop_(*loop), buffers_(*buffers), handlers_(*handlers), options_(options), read_buffer_(kReadBytes) {
+  nghttp2_session_callbacks_new(&callbacks_);
+  nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks_, Connection::OnBeginHeaders);
+  nghttp2_session_callbacks_set_on_header_callback(callbacks_, Connection::OnHeader);
+  nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks_, Connection::OnFrame);
+  nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks_, Connection::OnData);
+  nghttp2_session_callbacks_set_on_frame_send_callback(callbacks_, Connection::OnFrameSent);
+  nghttp2_session_callbacks_set_on_stream_close_callback(callbacks_, Connection::OnStreamClose);
+  nghttp2_session_callbacks_set_send_data_callback(callbacks_, Connection::OnSendData);
+  nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks_, MaxDataFrame);
+  nghttp2_option_new(&session_options_);
+  nghttp2_option_set_no_auto_window_update(session_options_, 1);
+  nghttp2_option_set_no_closed_streams(session_options_, 1);
+  // Clients that reset calls as fast as they open them, and headers in ever more pieces, end their connection.
+  nghttp2_option_set_stream_reset_rate_limit(session_options_, kResetBurst, kResetsPerSecond);
+  nghttp2_option_set_max_continuations(session_options_, kMaxContinuations);
+  loop_.AtTurnEnd([this] { Flush(); });
+}
+
+ConnectionSet::~ConnectionSet() {
+  CloseAll();
+  nghttp2_option_del(session_options_);
+  nghttp2_session_callbacks_del(callbacks_);
+}
+
+void ConnectionSet::Add(int fd, std::string peer) {
+  auto* connection = new Connection(this, fd, std::move(peer));
+  connection->place_ = connections_.size();
+  connections_.push_back(connection);
+  connection_count_.store(connections_.size(), std::memory_order_relaxed);
+  if (!connection->Open()) return connection->Close();
+  if (draining_) connection->Drain();
+}
+
+void ConnectionSet::Drain() {
+  draining_ = true;
+  for (Connection* connection : connections_) connection->Drain();
+}
+
+void ConnectionSet::CloseAll() {
+  while (!connections_.empty()) connections_.back()->Close();
+}
+
+void ConnectionSet::Flush() {
+  handlers_.OnTurnEnd();
+  for (size_t i = 0; i < dirty_.size(); ++i) {  // writing may make others dirty
+    dirty_[i]->is_dirty_ = false;
+    dirty_[i]->Write();
+  }
+  dirty_.clear();
+}
+
+void ConnectionSet::Remove(Connection* connection) {
+  connections_.back()->place_ = connection->place_;
+  connections_[connection->place_] = connections_.back();
+  connections_.pop_back();
+  connection_count_.store(connections_.size(), std::memory_order_relaxed);
+  loop_.DestroyLater(std::unique_ptr<Watcher>(connection));
+}
+
+Connection::Connection(ConnectionSet* set, int fd, std::string peer) : set_(*set), fd_(fd), peer_(std::move(peer)) {
+  drain_timer_.owner = this;
+  drain_timer_.fire = [](Timer* timer) {
+    auto* connection = static_cast<Connection*>(timer->owner);
+    nghttp2_submit_goaway(connection->session_, NGHTTP2_FLAG_NONE,
+                          nghttp2_session_get_last_proc_stream_id(connection->session_), NGHTTP2_NO_ERROR, nullptr, 0);
+    connection->MarkDirty();
+  };
+}
+
+Connection::~Connection() { nghttp2_session_del(session_); }
+
+bool Connection::Open() {
+  if (nghttp2_session_server_new2(&session_, set_.callbacks_, this, set_.session_options_) != 0) return false;
+  const TransportOptions& options = set_.options_;
+  const std::array<nghttp2_settings_entry, 4> settings = {{
+      {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams},
+      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options.stream_window_bytes},
+      {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, kMaxFrameBytes},
+      {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, options.max_header_bytes},
+  }};
+  nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings.data(), settings.size());
+  nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0,
+                                        static_cast<int32_t>(options.connection_window_bytes));
+  if (!set_.loop_.Watch(fd_, EPOLLIN, this).ok()) return false;
+  MarkDirty();
+  return true;
+}
+
+void Connection::Drain() {
+  nghttp2_submit_shutdown_notice(session_);
+  set_.loop_.timers().Set(&drain_timer_, set_.loop_.now_ns() + kDrainNoticeNs);
+  MarkDirty();
+}
+
+void Connection::OnEvents(uint32_t epoll_events) {
+  if ((epoll_events & EPOLLOUT) != 0) MarkDirty();
+  if ((epoll_events & ~static_cast<uint32_t>(EPOLLOUT)) == 0) return;
+  const ssize_t size = recv(fd_, set_.read_buffer_.data(), set_.read_buffer_.size(), 0);
+  if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
+  if (size <= 0) return Close();
+  const ssize_t taken = nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(set_.read_buffer_.data()),
+                                                 static_cast<size_t>(size));
+  if (taken < 0) nghttp2_session_terminate_session(session_, NGHTTP2_PROTOCOL_ERROR);
+  MarkDirty();  // nghttp2 may have answers of its own
+}
+
+void Connection::MarkDirty() {
+  if (is_closed_ || std::exchange(is_dirty_, true)) return;
+  set_.dirty_.push_back(this);
+}
+
+void Connection::Write() {
+  if (is_closed_) return;
+  WriteQueue::Outcome outcome = WriteQueue::Outcome::kWritten;
+  while (true) {
+    bool is_drained = false;
+    while (out_.size_bytes() < kMaxUnwrittenBytes) {
+      const uint8_t* data = nullptr;
+      const ssize_t size = nghttp2_session_mem_send(session_, &data);
+      if (size < 0) return Close();
+      if (size == 0) {
+        is_drained = true;
+        break;
+      }
+      out_.Append({reinterpret_cast<const std::byte*>(data), static_cast<size_t>(size)});
+    }
+    outcome = out_.WriteTo(fd_);
+    if (outcome == WriteQueue::Outcome::kFailed) return Close();
+    if (outcome == WriteQueue::Outcome::kBlocked || is_drained) break;
+  }
+  const bool waits = outcome == WriteQueue::Outcome::kBlocked;
+  if (waits != waits_to_write_) {
+    waits_to_write_ = waits;
+    set_.loop_.Rewatch(fd_, waits ? EPOLLIN | EPOLLOUT : EPOLLIN, this);
+  }
+  if (!waits && nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0) Close();
+}
+
+void Connection::Close() {
+  if (std::exchange(is_closed_, true)) return;
+  set_.loop_.timers().Clear(&drain_timer_);
+  set_.loop_.Unwatch(fd_, this);
+  close(fd_);
+  while (!streams_.empty()) {
+    Stream* stream = streams_.back();
+    streams_.pop_back();
+    if (session_ != nullptr) nghttp2_session_set_stream_user_data(session_, stream->id_, nullptr);
+    stream->OnClosed();
+  }
+  set_.Remove(this);
+}
+
+Stream* Connection::StreamOf(int32_t id) const {
+  return static_cast<Stream*>(nghttp2_session_get_stream_user_data(session_, id));
+}
+
+int Connection::OnBeginHeaders(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) {
+  auto* connection = static_cast<Connection*>(user_data);
+  if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+  auto* stream = new Stream(connection, frame->hd.stream_id);
+  stream->place_ = connection->streams_.size();
+  connection->streams_.push_back(stream);
+  nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, stream);
+  return 0;
+}
+
+int Connection::OnHeader(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
+                         const uint8_t* value, size_t value_size, uint8_t, void* user_data) {
+  if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+  if (Stream* stream = static_cast<Connection*>(user_data)->StreamOf(frame->hd.stream_id)) {
+    stream->OnHeader({reinterpret_cast<const char*>(name), name_size},
+                     {reinterpret_cast<const char*>(value), value_size});
+  }
+  return 0;
+}
+
+int Connection::OnFrame(nghttp2_session*, const nghttp2_frame* frame, void* user_data) {
+  if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
+  auto* connection = static_cast<Connection*>(user_data);
+  Stream* stream = connection->StreamOf(frame->hd.stream_id);
+  if (stream == nullptr) return 0;
+  if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) stream->OnHeadersEnd();
+  if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) stream->OnEndOfStream();
+  return 0;
+}
+
+int Connection::OnData(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* data, size_t size,
+                       void* user_data) {
+  Stream* stream = static_cast<Connection*>(user_data)->StreamOf(id);
+  if (stream != nullptr) {
+    stream->OnData({reinterpret_cast<const std::byte*>(data), size});
+  } else {
+    nghttp2_session_consume_connection(session, size);
+  }
+  return 0;
+}
+
+int Connection::OnFrameSent(nghttp2_session*, const nghttp2_frame* frame, void* user_data) {
+  if (frame->hd.type != NGHTTP2_HEADERS || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return 0;
+  if (Stream* stream = static_cast<Connection*>(user_data)->StreamOf(frame->hd.stream_id)) stream->OnAnswered();
+  return 0;
+}
+
+int Connection::OnStreamClose(nghttp2_session* session, int32_t id, uint32_t, void* user_data) {
+  auto* connection = static_cast<Connection*>(user_data);
+  Stream* stream = connection->StreamOf(id);
+  if (stream == nullptr) return 0;
+  nghttp2_session_set_stream_user_data(session, id, nullptr);
+  Stream* last = connection->streams_.back();
+  last->place_ = stream->place_;
+  connection->streams_[stream->place_] = last;
+  connection->streams_.pop_back();
+  stream->OnClosed();
+  return 0;
+}
+
+ssize_t Connection::OnWantsData(nghttp2_session*, int32_t, uint8_t*, size_t size, uint32_t* flags,
+                                nghttp2_data_source* source, void*) {
+  return static_cast<Stream*>(source->ptr)->NextChunk(size, flags);
+}
+
+int Connection::OnSendData(nghttp2_session*, nghttp2_frame*, const uint8_t* head, size_t size,
+                           nghttp2_data_source* source, void*) {
+  static_cast<Stream*>(source->ptr)->WriteChunk(head, size);
+  return 0;
+}
+
+}  // namespace gristmill

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Connection: one client's HTTP/2 connection and the gRPC calls on it.
+//
+// Thread-safety: its loop's thread only. Ownership: the loop's ConnectionSet owns it; a call that its handler has not
+// finished outlives it.
+// Errors: a call that breaks gRPC is answered with a status, or with an HTTP status where no gRPC client can be meant;
+// a connection that breaks HTTP/2 is closed with the error that HTTP/2 has for it.
+#pragma once
+
+#include <nghttp2/nghttp2.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/buffer.h"
+#include "core/status.h"
+#include "transport/call.h"
+#include "transport/event_loop.h"
+#include "transport/write_queue.h"
+
+namespace gristmill {
+
+struct TransportOptions {
+  size_t max_message_bytes = 0;  // 0: no limit
+  uint32_t max_concurrent_streams = 1024;
+  uint32_t max_header_bytes = 16 << 10;
+  uint32_t stream_window_bytes = 1 << 20;
+  uint32_t connection_window_bytes = 16 << 20;
+};
+
+class Connection;
+class Stream;
+
+/// All connections of one loop, and what they share.
+class ConnectionSet {
+ public:
+  /// All arguments but the options outlive the set.
+  ConnectionSet(EventLoop* loop, BufferPool* buffers, LoopHandlers* handlers, const TransportOptions& options);
+  ~ConnectionSet();
+
+  /// Takes over an accepted, non-blocking socket.
+  void Add(int fd, std::string peer);
+
+  /// Tells every client to take new calls elsewhere. Connections close as their last calls end.
+  void Drain();
+  /// Closes all connections, whatever calls are on them.
+  void CloseAll();
+
+  // From any thread:
+  size_t connections() const { return connection_count_.load(std::memory_order_relaxed); }
+  /// Calls that their handlers have not finished, on open connections or not.
+  size_t calls() const { return calls_.load(std::memory_order_relaxed); }
+
+ private:
+  friend class Connection;
+  friend class Stream;
+
+  void Flush();
+  void Remove(Connection* connection);
+
+  EventLoop& loop_;
+  BufferPool& buffers_;
+  LoopHandlers& handlers_;
+  const TransportOptions options_;
+  nghttp2_session_callbacks* callbacks_ = nullptr;
+  nghttp2_option* session_options_ = nullptr;
+  bool draining_ = false;
+  std::atomic<size_t> calls_{0};
+  std::atomic<size_t> connection_count_{0};
+  std::vector<Connection*> connections_;
+  std::vector<Connection*> dirty_;  // have something to write
+  std::vector<std::byte> read_buffer_;
+};
+
+class Connection final : public Watcher {
+ public:
+  Connection(ConnectionSet* set, int fd, std::string peer);
+  ~Connection() override;
+
+  void OnEvents(uint32_t epoll_events) override;
+
+ private:
+  friend class ConnectionSet;
+  friend class Stream;
+
+  bool Open();
+  void Drain();
+  void MarkDirty();
+  void Write();
+  void Close();
+
+  // nghttp2's callbacks; `user_data` is the connection.
+  static int OnBeginHeaders(nghttp2_session*, const nghttp2_frame* frame, void* user_data);
+  static int OnHeader(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
+                      const uint8_t* value, size_t value_size, uint8_t flags, void* user_data);
+  static int OnFrame(nghttp2_session*, const nghttp2_frame* frame, void* user_data);
+  static int OnData(nghttp2_session*, uint8_t flags, int32_t id, const uint8_t* data, size_t size, void* user_data);
+  static int OnFrameSent(nghttp2_session*, const nghttp2_frame* frame, void* user_data);
+  static int OnStreamClose(nghttp2_session*, int32_t id, uint32_t error, void* user_data);
+  static ssize_t OnWantsData(nghttp2_session*, int32_t id, uint8_t* buffer, size_t size, uint32_t* flags,
+                             nghttp2_data_source* source, void* user_data);
+  static int OnSendData(nghttp2_session*, nghttp2_frame* frame, const uint8_t* head, size_t size,
+                        nghttp2_data_source* source, void* user_data);
+
+  Stream* StreamOf(int32_t id) const;
+
+  ConnectionSet& set_;
+  const int fd_;
+  const std::string peer_;
+  size_t place_ = 0;  // in set_.connections_
+  bool is_dirty_ = false;
+  bool is_closed_ = false;
+  bool waits_to_write_ = false;
+  nghttp2_session* session_ = nullptr;
+  WriteQueue out_;
+  std::vector<Stream*> streams_;
+  Timer drain_timer_;
+};
+
+}  // namespace gristmill

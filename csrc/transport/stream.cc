@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/stream.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "transport/compression.h"
+#include "transport/grpc_headers.h"
+
+namespace gristmill {
+namespace {
+
+// Parts of a message from here on are written from where they lie.
+constexpr size_t kViewFromBytes = 4096;
+constexpr size_t kPrefixBytes = 5;
+// What a header counts beyond its text (RFC 9113, 6.5.2).
+constexpr size_t kHeaderOverheadBytes = 32;
+
+nghttp2_nv Header(std::string_view name, std::string_view value, uint8_t flags) {
+  // nghttp2 takes pointers to non-const and does not write through them.
+  const auto bytes = [](std::string_view text) {
+    return const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(text.data()));
+  };
+  return {bytes(name), bytes(value), name.size(), value.size(), flags};
+}
+
+/// Of texts that live as long as the program.
+nghttp2_nv FixedHeader(std::string_view name, std::string_view value) {
+  return Header(name, value, NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE);
+}
+
+nghttp2_nv CopiedHeader(std::string_view name, std::string_view value) { return Header(name, value, 0); }
+
+std::string_view CodeText(StatusCode code) {
+  static constexpr std::array<std::string_view, 17> kTexts = {"0", "1",  "2",  "3",  "4",  "5",  "6",  "7", "8",
+                                                              "9", "10", "11", "12", "13", "14", "15", "16"};
+  const auto index = static_cast<size_t>(code);
+  return index < kTexts.size() ? kTexts[index] : kTexts[2];
+}
+
+/// The headers of metadata: binary values in base64, whose texts `encoded` keeps until they are submitted.
+void AddMetadata(const Metadata& metadata, std::vector<std::string>* encoded, std::vector<nghttp2_nv>* headers) {
+  encoded->reserve(encoded->size() + metadata.size());
+  for (const auto& [name, value] : metadata) {
+    if (IsBinaryHeader(name)) encoded->push_back(Base64Encode(value));
+    headers->push_back(CopiedHeader(name, IsBinaryHeader(name) ? std::string_view(encoded->back()) : value));
+  }
+}
+
+bool IsReserved(std::string_view name) {
+  return name == "content-type" || name == "te" || name == "grpc-timeout" || name == "grpc-encoding" ||
+         name == "grpc-accept-encoding" || name == "grpc-message-type";
+}
+
+}  // namespace
+
+Stream::Stream(Connection* connection, int32_t id)
+    : connection_(connection),
+      set_(connection->set_),
+      id_(id),
+      arrival_ns_(connection->set_.loop_.now_ns()),
+      reader_(&connection->set_.buffers_, connection->set_.options_.max_message_bytes) {
+  deadline_timer_.fire = OnDeadline;
+  deadline_timer_.owner = this;
+}
+
+Stream::~Stream() { set_.loop_.timers().Clear(&deadline_timer_); }
+
+void Stream::OnHeader(std::string_view name, std::string_view value) {
+  header_bytes_ += name.size() + value.size() + kHeaderOverheadBytes;
+  if (header_bytes_ > set_.options_.max_header_bytes) return;
+  if (name == ":path") {
+    handler_ = set_.handlers_.Find(value);
+    if (handler_->wants_metadata()) {
+      path_ = value;
+      peer_ = connection_->peer_;
+    }
+  } else if (name == ":method") {
+    is_post_ = value == "POST";
+  } else if (name == "content-type") {
+    constexpr std::string_view kGrpc = "application/grpc";
+    is_grpc_ = value.starts_with(kGrpc) &&
+               (value.size() == kGrpc.size() || value[kGrpc.size()] == '+' || value[kGrpc.size()] == ';');
+  } else if (name == "grpc-timeout") {
+    const std::optional<int64_t> timeout_ns = ParseGrpcTimeout(value);
+    has_bad_timeout_ = !timeout_ns;
+    if (timeout_ns && *timeout_ns < kNever - arrival_ns_) deadline_ns_ = arrival_ns_ + *timeout_ns;
+  } else if (name == "grpc-encoding") {
+    const std::optional<Encoding> encoding = ParseEncoding(value);
+    has_unknown_encoding_ = !encoding;
+    reader_.set_encoding(encoding.value_or(Encoding::kIdentity));
+  }
+  if (handler_ == nullptr || !handler_->wants_metadata() || name.starts_with(':') || IsReserved(name)) return;
+  if (!IsBinaryHeader(name)) {
+    metadata_.emplace_back(name, value);
+    return;
+  }
+  while (true) {  // several values of one name may come joined by commas
+    const size_t comma = value.find(',');
+    std::optional<std::string> bytes = Base64Decode(value.substr(0, comma));
+    if (!bytes) {
+      has_bad_header_ = true;
+      return;
+    }
+    metadata_.emplace_back(name, std::move(*bytes));
+    if (comma == std::string_view::npos) return;
+    value.remove_prefix(comma + 1);
+  }
+}
+
+void Stream::OnHeadersEnd() {
+  if (!is_post_) return Refuse(405);
+  if (!is_grpc_) return Refuse(415);
+  if (header_bytes_ > set_.options_.max_header_bytes) {
+    return Answer(ResourceExhausted("received initial metadata size exceeds limit (" +
+                                    std::to_string(set_.options_.max_header_bytes) + ")"),
+                  {});
+  }
+  if (has_bad_timeout_) return Answer(Internal("the grpc-timeout header is no timeout"), {});
+  if (has_bad_header_) return Answer(Internal("a -bin header is no base64"), {});
+  if (has_unknown_encoding_) {
+    return Answer(Unimplemented("expected a grpc-encoding among " + std::string(kAcceptedEncodings)), {});
+  }
+  begun_ = true;
+  set_.calls_.fetch_add(1, std::memory_order_relaxed);
+  if (deadline_ns_ != kNever) set_.loop_.timers().Set(&deadline_timer_, deadline_ns_);
+  handler_->OnCall(this);
+}
+
+void Stream::OnData(std::span<const std::byte> bytes) {
+  nghttp2_session_consume_connection(connection_->session_, bytes.size());
+  if (is_reading_) {
+    nghttp2_session_consume_stream(connection_->session_, id_, bytes.size());
+  } else {
+    unconsumed_bytes_ += bytes.size();
+  }
+  // A handler may answer at once, and then takes no more.
+  while (!bytes.empty() && begun_ && !answered_ && !cancelled_) {
+    bool message_is_whole = false;
+    if (Status status = reader_.Read(&bytes, &message_is_whole); !status.ok()) return Abort(status);
+    if (message_is_whole) handler_->OnMessage(this, reader_.TakeMessage());
+  }
+}
+
+void Stream::OnEndOfStream() {
+  half_closed_ = true;
+  if (!begun_ || answered_ || cancelled_) return;
+  if (reader_.within_message()) return Abort(Internal("the stream ended within a message"));
+  handler_->OnHalfClose(this);
+}
+
+void Stream::SetReading(bool reading) {
+  is_reading_ = reading;
+  if (!reading || unconsumed_bytes_ == 0 || connection_ == nullptr) return;
+  nghttp2_session_consume_stream(connection_->session_, id_, std::exchange(unconsumed_bytes_, 0));
+  connection_->MarkDirty();
+}
+
+void Stream::SendInitialMetadata(const Metadata& metadata) {
+  if (connection_ == nullptr || answered_ || head_submitted_) return;
+  Submit(metadata, /*has_data=*/true);
+}
+
+void Stream::SendMessage(Buffer message) {
+  if (connection_ == nullptr || answered_) return;
+  outgoing_.push_back({std::move(message)});
+  if (!head_submitted_) {
+    Submit({}, /*has_data=*/true);
+  } else {
+    Resume();
+  }
+}
+
+void Stream::Finish(const Status& status, const Metadata& trailing_metadata) {
+  finished_ = true;
+  set_.calls_.fetch_sub(1, std::memory_order_relaxed);
+  if (connection_ == nullptr) {
+    delete this;
+    return;
+  }
+  if (!answered_) Answer(status, trailing_metadata);
+}
+
+void Stream::Answer(const Status& status, const Metadata& trailing_metadata) {
+  answered_ = true;
+  set_.loop_.timers().Clear(&deadline_timer_);
+  status_code_ = status.code();
+  if (!status.message().empty()) status_message_ = PercentEncode(status.message());
+  trailing_metadata_ = trailing_metadata;
+  if (head_submitted_) {
+    Resume();
+  } else {
+    Submit({}, /*has_data=*/false);
+  }
+}
+
+void Stream::Abort(const Status& status) {
+  outgoing_.erase(outgoing_.begin() + static_cast<ptrdiff_t>(first_outgoing_) + (sent_of_first_ > 0 ? 1 : 0),
+                  outgoing_.end());
+  Answer(status, {});
+  CancelHandler();
+}
+
+void Stream::CancelHandler() {
+  if (!begun_ || finished_ || std::exchange(cancelled_, true)) return;
+  handler_->OnCancel(this);
+}
+
+void Stream::OnDeadline(Timer* timer) {
+  static_cast<Stream*>(timer->owner)->Abort(DeadlineExceeded("Deadline Exceeded"));
+}
+
+void Stream::Refuse(int http_status) {
+  answered_ = true;
+  head_submitted_ = true;
+  const nghttp2_nv header = FixedHeader(":status", http_status == 405 ? "405" : "415");
+  nghttp2_submit_response(connection_->session_, id_, &header, 1, nullptr);
+  connection_->MarkDirty();
+}
+
+void Stream::Submit(const Metadata& initial_metadata, bool has_data) {
+  head_submitted_ = true;
+  connection_->MarkDirty();
+  static const std::array<nghttp2_nv, 3> kHead = {FixedHeader(":status", "200"),
+                                                  FixedHeader("content-type", "application/grpc"),
+                                                  FixedHeader("grpc-accept-encoding", kAcceptedEncodings)};
+  nghttp2_data_provider provider{};
+  provider.source.ptr = this;
+  provider.read_callback = Connection::OnWantsData;
+  if (has_data && initial_metadata.empty()) {
+    nghttp2_submit_response(connection_->session_, id_, kHead.data(), kHead.size(), &provider);
+    return;
+  }
+  std::vector<nghttp2_nv> headers(kHead.begin(), kHead.end());
+  std::vector<std::string> encoded;
+  AddMetadata(initial_metadata, &encoded, &headers);
+  if (!has_data) {  // the status and nothing else
+    headers.push_back(FixedHeader("grpc-status", CodeText(status_code_)));
+    if (!status_message_.empty()) headers.push_back(CopiedHeader("grpc-message", status_message_));
+    AddMetadata(trailing_metadata_, &encoded, &headers);
+  }
+  nghttp2_submit_response(connection_->session_, id_, headers.data(), headers.size(), has_data ? &provider : nullptr);
+}
+
+void Stream::SubmitTrailers() {
+  static const nghttp2_nv kOk = FixedHeader("grpc-status", "0");
+  if (status_code_ == StatusCode::kOk && status_message_.empty() && trailing_metadata_.empty()) {
+    nghttp2_submit_trailer(connection_->session_, id_, &kOk, 1);
+    return;
+  }
+  std::vector<nghttp2_nv> headers = {FixedHeader("grpc-status", CodeText(status_code_))};
+  std::vector<std::string> encoded;
+  if (!status_message_.empty()) headers.push_back(CopiedHeader("grpc-message", status_message_));
+  AddMetadata(trailing_metadata_, &encoded, &headers);
+  nghttp2_submit_trailer(connection_->session_, id_, headers.data(), headers.size());
+}
+
+void Stream::Resume() {
+  if (std::exchange(deferred_, false)) nghttp2_session_resume_data(connection_->session_, id_);
+  connection_->MarkDirty();
+}
+
+ssize_t Stream::NextChunk(size_t max_bytes, uint32_t* flags) {
+  size_t chunk = 0;
+  bool is_last = true;
+  if (first_outgoing_ < outgoing_.size()) {
+    const size_t left = kPrefixBytes + outgoing_[first_outgoing_].message.size() - sent_of_first_;
+    chunk = std::min(left, max_bytes);
+    is_last = chunk == left && first_outgoing_ + 1 == outgoing_.size();
+    *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+  } else if (!answered_) {
+    deferred_ = true;
+    return NGHTTP2_ERR_DEFERRED;
+  }
+  if (is_last && answered_) {
+    *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    SubmitTrailers();
+  }
+  return static_cast<ssize_t>(chunk);
+}
+
+void Stream::WriteChunk(const uint8_t* frame_head, size_t size) {
+  constexpr size_t kFrameHeadBytes = 9;
+  WriteQueue& out = connection_->out_;
+  out.Append({reinterpret_cast<const std::byte*>(frame_head), kFrameHeadBytes});
+  if (size == 0) return;
+  Outgoing& first = outgoing_[first_outgoing_];
+  const std::span<const std::byte> message = first.message.view();
+  if (sent_of_first_ < kPrefixBytes) {
+    const auto length = static_cast<uint32_t>(message.size());
+    const std::array<std::byte, kPrefixBytes> prefix = {
+        std::byte{0}, static_cast<std::byte>(length >> 24), static_cast<std::byte>(length >> 16),
+        static_cast<std::byte>(length >> 8), static_cast<std::byte>(length)};
+    const size_t count = std::min(size, kPrefixBytes - sent_of_first_);
+    out.Append(std::span(prefix).subspan(sent_of_first_, count));
+    sent_of_first_ += count;
+    size -= count;
+  }
+  if (size > 0) {
+    const std::span<const std::byte> payload = message.subspan(sent_of_first_ - kPrefixBytes, size);
+    if (size >= kViewFromBytes) {
+      out.AppendView(payload);
+      first.is_viewed = true;
+    } else {
+      out.Append(payload);
+    }
+    sent_of_first_ += size;
+  }
+  if (sent_of_first_ < kPrefixBytes + message.size()) return;
+  if (first.is_viewed) out.Keep(std::move(first.message));
+  sent_of_first_ = 0;
+  if (++first_outgoing_ < outgoing_.size()) return;
+  outgoing_.clear();
+  first_outgoing_ = 0;
+  if (begun_ && !finished_ && !cancelled_) handler_->OnSent(this);
+}
+
+void Stream::OnAnswered() {
+  // gRPC's way to say that the rest of the request is not wanted.
+  if (!half_closed_) nghttp2_submit_rst_stream(connection_->session_, NGHTTP2_FLAG_NONE, id_, NGHTTP2_NO_ERROR);
+}
+
+void Stream::OnClosed() {
+  for (Outgoing& outgoing : outgoing_) {
+    if (outgoing.is_viewed) connection_->out_.Keep(std::move(outgoing.message));
+  }
+  outgoing_.clear();
+  set_.loop_.timers().Clear(&deadline_timer_);
+  connection_ = nullptr;
+  if (!begun_ || finished_) {
+    delete this;
+  } else {
+    CancelHandler();  // which may finish the call, and so delete this
+  }
+}
+
+}  // namespace gristmill

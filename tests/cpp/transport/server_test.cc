@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <map>
+#include <thread>
+
+#include "transport/grpc_frames.h"
+#include "transport/http2_client.h"
+
+namespace gristmill {
+namespace {
+
+using testing::HasSubstr;
+
+/// What happened to calls, over all loops.
+struct Log {
+  std::atomic<int> cancelled{0};
+  std::atomic<int> held{0};
+  std::atomic<int> metadata_entries{-1};
+};
+
+/// /t/Echo answers with its messages, each as it comes; /t/Fail with a status; /t/Hold never, until it is cancelled;
+/// /t/Large with a message of as many bytes as its request says.
+class TestHandler final : public CallHandler {
+ public:
+  TestHandler(Log* log, BufferPool* buffers) : log_(*log), buffers_(*buffers) {}
+
+  bool wants_metadata() const override { return true; }
+  void OnCall(Call* call) override {
+    log_.metadata_entries = static_cast<int>(call->metadata().size());
+    if (call->path() == "/t/Hold") ++log_.held;
+    if (call->path() == "/t/Unknown") call->Finish(Unimplemented("Method not found!"), {});
+  }
+  void OnMessage(Call* call, Buffer message) override {
+    if (call->path() == "/t/Echo") call->SendMessage(std::move(message));
+    if (call->path() == "/t/Large") {
+      const size_t size = std::stoul(std::string(reinterpret_cast<const char*>(message.data()), message.size()));
+      Buffer large = buffers_.Acquire(size);
+      std::fill_n(large.data(), size, std::byte{'L'});
+      call->SendMessage(std::move(large));
+    }
+  }
+  void OnHalfClose(Call* call) override {
+    if (call->path() == "/t/Hold") return;
+    if (call->path() == "/t/Fail") {
+      return call->Finish(InvalidArgument("expected 1 %,\ngot \xc3\xa9"),
+                          {{"why", "because"}, {"raw-bin", "\x01\xff"}});
+    }
+    call->Finish(Status::Ok(), {});
+  }
+  void OnSent(Call*) override {}
+  void OnCancel(Call* call) override {
+    ++log_.cancelled;
+    call->Finish(Cancelled(""), {});
+  }
+
+ private:
+  Log& log_;
+  BufferPool& buffers_;
+};
+
+class TestHandlers final : public LoopHandlers {
+ public:
+  TestHandlers(Log* log, BufferPool* buffers) : handler_(log, buffers) {}
+  CallHandler* Find(std::string_view) override { return &handler_; }
+  void OnTurnEnd() override {}
+
+ private:
+  TestHandler handler_;
+};
+
+class ServerTest : public testing::Test {
+ protected:
+  Log log_;
+  BufferPool buffers_{{}};
+  std::unique_ptr<TransportServer> server_;
+  int port_ = 0;
+
+  void Start(ServerOptions options = {}) {
+    server_ = std::make_unique<TransportServer>(
+        options, &SystemClock(), [this](EventLoop*) { return std::make_unique<TestHandlers>(&log_, &buffers_); });
+    ASSERT_TRUE(server_->Open().ok());
+    const Status status = server_->Listen("127.0.0.1:0", &port_);
+    ASSERT_TRUE(status.ok()) << status.message();
+    server_->Start();
+  }
+
+  static void AwaitTrue(const std::function<bool()>& condition) {
+    while (!condition()) std::this_thread::yield();
+  }
+};
+
+TEST_F(ServerTest, AnswersAUnaryCall) {
+  Start();
+  Http2Client client(port_);
+  const Reply reply = client.Call(GrpcHeaders("/t/Echo"), GrpcFrame("hello"));
+  EXPECT_EQ(reply.body, GrpcFrame("hello"));
+  EXPECT_EQ(reply.status(), "0");
+  EXPECT_EQ(reply.headers.at(":status"), "200");
+  EXPECT_EQ(reply.headers.at("content-type"), "application/grpc");
+  EXPECT_EQ(reply.error, 0u);
+}
+
+TEST_F(ServerTest, KeepsCallsOfOneConnectionApart) {
+  Start();
+  Http2Client client(port_);
+  std::map<int32_t, std::string> sent;
+  for (int i = 0; i < 200; ++i) {
+    const std::string text(static_cast<size_t>(i * 37), static_cast<char>('a' + i % 26));
+    sent[client.Begin(GrpcHeaders("/t/Echo"), GrpcFrame(text))] = GrpcFrame(text);
+  }
+  for (const auto& [id, frame] : sent) EXPECT_EQ(client.Await(id).body, frame);
+}
+
+TEST_F(ServerTest, StreamsMessagesAsTheyCome) {
+  Start();
+  Http2Client client(port_);
+  const int32_t id = client.Begin(GrpcHeaders("/t/Echo"), GrpcFrame("one"), /*ends=*/false);
+  ASSERT_TRUE(client.ReadUntil([&] { return client.reply(id).body == GrpcFrame("one"); }));
+  client.Send(id, GrpcFrame("two") + GrpcFrame("three"), /*ends=*/false);
+  ASSERT_TRUE(client.ReadUntil(
+      [&] { return client.reply(id).body == GrpcFrame("one") + GrpcFrame("two") + GrpcFrame("three"); }));
+  client.Send(id, "", /*ends=*/true);
+  EXPECT_EQ(client.Await(id).status(), "0");
+}
+
+TEST_F(ServerTest, SendsStatusMessageAndTrailers) {
+  Start();
+  Http2Client client(port_);
+  const Reply reply = client.Call(GrpcHeaders("/t/Fail"), GrpcFrame(""));
+  EXPECT_EQ(reply.status(), "3");
+  EXPECT_EQ(reply.headers.at("grpc-message"), "expected 1 %25,%0Agot %C3%A9");
+  EXPECT_EQ(reply.headers.at("why"), "because");
+  EXPECT_EQ(reply.headers.at("raw-bin"), "Af8");
+}
+
+TEST_F(ServerTest, SendsAndTakesLargeMessages) {
+  Start();
+  Http2Client client(port_);
+  const Reply large = client.Call(GrpcHeaders("/t/Large"), GrpcFrame("20000000"));
+  EXPECT_EQ(large.body.size(), 20'000'005u);
+  EXPECT_EQ(large.body.substr(5).find_first_not_of('L'), std::string::npos);
+  const std::string text(20'000'000, 'x');
+  EXPECT_TRUE(client.Call(GrpcHeaders("/t/Echo"), GrpcFrame(text)).body == GrpcFrame(text));
+}
+
+TEST_F(ServerTest, RefusesWhatIsNoGrpc) {
+  Start();
+  Http2Client client(port_);
+  HeaderList get = GrpcHeaders("/t/Echo");
+  get[0].second = "GET";
+  EXPECT_EQ(client.Call(get, "").headers.at(":status"), "405");
+  HeaderList json = GrpcHeaders("/t/Echo");
+  json[4].second = "application/json";
+  EXPECT_EQ(client.Call(json, "{}").headers.at(":status"), "415");
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo", {{"grpc-timeout", "soon"}}), GrpcFrame("")).status(), "13");
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo", {{"grpc-encoding", "snappy"}}), GrpcFrame("")).status(), "12");
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo", {{"x-bin", "!"}}), GrpcFrame("")).status(), "13");
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo", {{"x", std::string(20'000, 'x')}}), GrpcFrame("")).status(), "8");
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Unknown"), GrpcFrame("")).status(), "12");
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo"), GrpcFrame("whole") + std::string(3, '\0')).status(), "13");
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo"), "\7" + GrpcFrame("x").substr(1)).status(), "13");
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo"), GrpcFrame("still served")).status(), "0");
+}
+
+TEST_F(ServerTest, HandsOnMetadataWithoutWhatBelongsToGrpc) {
+  Start();
+  Http2Client client(port_);
+  client.Call(GrpcHeaders("/t/Echo", {{"user-agent", "test"}, {"a-bin", "Af8,Zg"}, {"grpc-timeout", "9S"}}),
+              GrpcFrame(""));
+  EXPECT_EQ(log_.metadata_entries, 3);
+}
+
+TEST_F(ServerTest, HoldsToTheLimitOfMessages) {
+  Start({.transport = {.max_message_bytes = 100}});
+  Http2Client client(port_);
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo"), GrpcFrame(std::string(100, 'x'))).status(), "0");
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo"), GrpcFrame(std::string(101, 'x'))).status(), "8");
+}
+
+TEST_F(ServerTest, TellsTheHandlerOfAReset) {
+  Start();
+  Http2Client client(port_);
+  const int32_t id = client.Begin(GrpcHeaders("/t/Hold"), GrpcFrame("x"));
+  AwaitTrue([&] { return log_.held == 1; });
+  client.Reset(id);
+  AwaitTrue([&] { return log_.cancelled == 1; });
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo"), GrpcFrame("y")).status(), "0");
+  EXPECT_EQ(server_->calls(), 0u);
+}
+
+TEST_F(ServerTest, TellsTheHandlerThatTheClientHasGone) {
+  Start();
+  {
+    Http2Client client(port_);
+    client.Begin(GrpcHeaders("/t/Hold"), GrpcFrame("x"));
+    client.Begin(GrpcHeaders("/t/Hold"), "", /*ends=*/false);
+    AwaitTrue([&] { return log_.held == 2; });
+  }
+  AwaitTrue([&] { return log_.cancelled == 2 && server_->connections() == 0; });
+}
+
+TEST_F(ServerTest, EndsACallAtItsDeadline) {
+  Start();
+  Http2Client client(port_);
+  const Reply reply = client.Call(GrpcHeaders("/t/Hold", {{"grpc-timeout", "20m"}}), GrpcFrame("x"));
+  EXPECT_EQ(reply.status(), "4");
+  EXPECT_EQ(log_.cancelled, 1);
+}
+
+TEST_F(ServerTest, ClosesConnectionsThatBreakHttp2) {
+  Start();
+  Http2Client good(port_);
+  for (const std::string& damage :
+       {std::string("GET / HTTP/1.1\r\n\r\n"), std::string(9, '\xff'), std::string("\0\0\0\x05\0\0\0\0\x01", 9)}) {
+    Http2Client bad(port_);
+    bad.SendRaw(damage);
+    EXPECT_FALSE(bad.ReadUntil([] { return false; }));
+    EXPECT_EQ(good.Call(GrpcHeaders("/t/Echo"), GrpcFrame("x")).status(), "0");
+  }
+}
+
+TEST_F(ServerTest, EndsTheConnectionOfAClientThatOnlyResets) {
+  Start();
+  Http2Client good(port_);
+  Http2Client bad(port_);
+  bool ended = false;
+  for (int i = 0; i < 100'000 && !ended; ++i) {
+    bad.Reset(bad.Begin(GrpcHeaders("/t/Hold"), "", /*ends=*/false));
+    if (i % 1'000 == 0) ended = good.Call(GrpcHeaders("/t/Echo"), GrpcFrame("x")).status() != "0";
+    if (server_->connections() == 1) break;
+  }
+  EXPECT_FALSE(ended);
+  AwaitTrue([&] { return server_->connections() == 1 && server_->calls() == 0; });
+  EXPECT_EQ(good.Call(GrpcHeaders("/t/Echo"), GrpcFrame("x")).status(), "0");
+}
+
+TEST_F(ServerTest, EndsTheConnectionOfAClientThatFloodsWithPingsOrSettings) {
+  Start();
+  const std::string ping(
+      "\0\0\x08\x06\0\0\0\0\0"
+      "12345678",
+      17);
+  const std::string settings("\0\0\0\x04\0\0\0\0\0", 9);
+  for (const std::string& frame : {ping, settings}) {
+    Http2Client bad(port_);
+    std::string flood;
+    for (int i = 0; i < 10'000; ++i) flood += frame;
+    // Answers are never read, so they pile up at the server until it has had enough.
+    std::thread sender([&] {
+      for (int i = 0; i < 500 && server_->connections() > 0; ++i) bad.SendRaw(flood);
+    });
+    AwaitTrue([&] { return server_->connections() == 0; });
+    sender.join();
+  }
+}
+
+TEST_F(ServerTest, DrainsByGoawayAndLetsCallsFinish) {
+  Start();
+  Http2Client client(port_);
+  const int32_t id = client.Begin(GrpcHeaders("/t/Echo"), GrpcFrame("one"), /*ends=*/false);
+  ASSERT_TRUE(client.ReadUntil([&] { return client.reply(id).body == GrpcFrame("one"); }));
+  server_->Drain();
+  ASSERT_TRUE(client.ReadUntil([&] { return client.has_goaway(); }));
+  EXPECT_EQ(client.goaway_error(), 0u);
+  client.Send(id, GrpcFrame("two"), /*ends=*/true);
+  EXPECT_EQ(client.Await(id).status(), "0");
+  EXPECT_FALSE(client.ReadUntil([] { return false; }));  // and then the connection ends
+  AwaitTrue([&] { return server_->connections() == 0; });
+  EXPECT_THROW(Http2Client{port_}, std::runtime_error);
+}
+
+TEST_F(ServerTest, ServesManyConnectionsOnSeveralLoops) {
+  Start({.io_threads = 3});
+  std::vector<std::thread> threads;
+  std::atomic<int> answered{0};
+  for (int t = 0; t < 6; ++t) {
+    threads.emplace_back([&, t] {
+      for (int round = 0; round < 5; ++round) {
+        Http2Client client(port_);
+        std::map<int32_t, std::string> sent;
+        for (int i = 0; i < 20; ++i) {
+          const std::string text = std::to_string(t) + "-" + std::to_string(round) + "-" + std::to_string(i);
+          sent[client.Begin(GrpcHeaders("/t/Echo"), GrpcFrame(text))] = GrpcFrame(text);
+        }
+        for (const auto& [id, frame] : sent) answered += client.Await(id).body == frame;
+        client.Begin(GrpcHeaders("/t/Hold"), "", /*ends=*/false);  // and goes away
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(answered, 600);
+  AwaitTrue([&] { return server_->connections() == 0 && server_->calls() == 0; });
+}
+
+TEST_F(ServerTest, ListensOnUnixSocketsAndSaysWhyItCannot) {
+  Start();
+  int port = 0;
+  TransportServer other({}, &SystemClock(),
+                        [this](EventLoop*) { return std::make_unique<TestHandlers>(&log_, &buffers_); });
+  ASSERT_TRUE(other.Open().ok());
+  EXPECT_TRUE(other.Listen("unix:" + testing::TempDir() + "/gristmill_transport_test", &port).ok());
+  EXPECT_TRUE(other.Listen("[::1]:0", &port).ok());
+  EXPECT_NE(port, 0);
+  EXPECT_THAT(other.Listen("127.0.0.1:" + std::to_string(port_), &port).message(), HasSubstr("in use"));
+  EXPECT_THAT(other.Listen("nonsense", &port).message(), HasSubstr("expected host:port"));
+}
+
+TEST_F(ServerTest, StopsWithCallsOpen) {
+  Start({.io_threads = 2});
+  Http2Client client(port_);
+  client.Begin(GrpcHeaders("/t/Hold"), GrpcFrame("x"));
+  AwaitTrue([&] { return log_.held == 1; });
+  server_->Stop();
+  EXPECT_EQ(log_.cancelled, 1);
+}
+
+}  // namespace
+}  // namespace gristmill
