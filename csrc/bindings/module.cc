@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, m) {
   gristmill::python::RegisterModel(m);
   gristmill::python::RegisterEngine(m);
   gristmill::python::RegisterAioBridge(m);
+  gristmill::python::RegisterNativeTransport(m);
 }

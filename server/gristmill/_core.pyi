@@ -138,3 +138,36 @@ class AioBridge:
         """The finished calls: (tag, 0, serialized ModelInferResponse) or (tag, status code, message)."""
     @property
     def in_flight(self) -> int: ...
+
+class NativeTransport:
+    """HTTP/2 in C++. ModelInfer goes to the engine; every other call is an exchange of events and commands.
+
+    Belongs to one event loop. Each call named by a `call` event has to be finished once, whatever becomes of it;
+    commands for a finished call are ignored.
+    """
+
+    def __init__(self, engine: Engine, *, io_threads: int, max_message_bytes: int, reuse_port: bool) -> None: ...
+    def listen(self, address: str) -> int: ...
+    def start(self) -> None: ...
+    def drain(self) -> None:
+        """Take no new connection, and ask clients to take new calls elsewhere."""
+    def stop(self) -> None:
+        """Close all connections. Blocks until every call is finished; releases the GIL."""
+    @property
+    def connections(self) -> int: ...
+    @property
+    def calls(self) -> int:
+        """Calls not yet finished, those of ModelInfer included."""
+    @property
+    def infer_calls(self) -> int: ...
+    def fileno(self) -> int:
+        """An eventfd, readable when `take_events` has something."""
+    def take_events(self) -> list[tuple[int, int, Any]]:
+        """(kind, call, payload) in order. Payload by kind: 0, a new call: (path, metadata, peer, seconds left or None);
+        1, a message: bytes; 2, the client sends no more; 3, all messages have been sent; 4, the client has gone.
+        """
+    def send_initial_metadata(self, call: int, metadata: list[tuple[str, bytes]]) -> None: ...
+    def send_message(self, call: int, message: bytes) -> None: ...
+    def finish(self, call: int, code: int, details: str, trailing_metadata: list[tuple[str, bytes]]) -> None: ...
+    def read_more(self, call: int) -> None:
+        """Let the client send on: after a message its window is all that it may send."""

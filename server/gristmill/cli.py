@@ -36,6 +36,9 @@ def serve(
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 8001,
     frontend: Annotated[Frontend, typer.Option(help="What takes requests from the network.")] = Frontend.AIO,
     reuse_port: Annotated[bool, typer.Option(help="Share the port with other servers.")] = False,
+    io_threads: Annotated[
+        int, typer.Option(min=0, help="Event loops of the native front end; 0: one for every two cores.")
+    ] = 0,
     max_message_bytes: Annotated[int, typer.Option(min=-1, help="Of one request or answer; -1: no limit.")] = -1,
     model_control_mode: Annotated[
         ModelControlMode,
@@ -71,6 +74,7 @@ def serve(
         grpc_port=grpc_port,
         frontend=frontend,
         reuse_port=reuse_port,
+        io_threads=io_threads,
         max_message_bytes=max_message_bytes,
         model_control_mode=model_control_mode,
         load_models=load_model or [],

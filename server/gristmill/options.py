@@ -15,6 +15,7 @@ class Frontend(StrEnum):
     """What takes requests from the network."""
 
     AIO = "aio"
+    NATIVE = "native"
 
 
 class LogFormat(StrEnum):
@@ -38,6 +39,7 @@ class ServerOptions:
     """Everything a server is started with.
 
     grpc_port: 0 lets the system choose. reuse_port: lets several servers share it.
+    io_threads: event loops of the native front end; 0 is one for every two cores.
     max_message_bytes: of one request or answer; -1 is no limit.
     repository_poll_s: between two scans in poll mode.
     exit_timeout_s: how long requests in flight may take to finish after a signal to end.
@@ -50,6 +52,7 @@ class ServerOptions:
     grpc_port: int = 8001
     frontend: Frontend = Frontend.AIO
     reuse_port: bool = False
+    io_threads: int = 0
     max_message_bytes: int = -1
     model_control_mode: ModelControlMode = ModelControlMode.NONE
     load_models: Sequence[str] = ()

@@ -18,7 +18,7 @@ from rich.table import Table
 from gristmill.control.inference_service import InferenceService, ServiceOptions
 from gristmill.control.services import HealthReporter, add_services
 from gristmill.core import create_engine
-from gristmill.frontend.aio import InferHandler, bind, create_server
+from gristmill.frontend import create_frontend
 from gristmill.options import ServerOptions
 from gristmill.repository.loader import VersionLoader, core_options
 from gristmill.repository.manager import ManagerOptions, ModelControlMode, ModelManager
@@ -54,28 +54,24 @@ class Server:
             self._report,
         )
         self._service = InferenceService(self.manager, ServiceOptions(_core.__version__, options.strict_readiness))
-        self._bridge = _core.AioBridge(engine)
-        self._infer = InferHandler(self._bridge)
-        self._server = create_server(reuse_port=options.reuse_port, max_message_bytes=options.max_message_bytes)
-        self._server.add_generic_rpc_handlers([self._infer.rpc_handler()])
-        add_services(self._server, self._service, self._reporter)
+        self._frontend = create_frontend(options, engine)
+        add_services(self._frontend.server, self._service, self._reporter)
         self._polling: asyncio.Task[None] | None = None
         self.port = 0
 
     @property
     def calls(self) -> int:
         """Calls of ModelInfer not yet answered."""
-        return self._infer.calls
+        return self._frontend.calls
 
     def bind(self) -> None:
         """Open the port. Raises OSError."""
-        self.port = bind(self._server, self.options.host, self.options.grpc_port)
+        self.port = self._frontend.bind(self.options.host, self.options.grpc_port)
 
     async def start(self) -> None:
         """Answer calls, load the models, and begin to poll. Raises RepositoryError if a repository cannot be read."""
         await self._reporter.set_server(False)
-        self._infer.open()
-        await self._server.start()
+        await self._frontend.start()
         await self.manager.start()
         await self._report_server()
         if self.options.model_control_mode is ModelControlMode.POLL:
@@ -88,18 +84,18 @@ class Server:
             self._polling.cancel()
         grace_s = self.options.exit_timeout_s
         _log.info("waiting for %d requests, for at most %g s", self.calls, grace_s)
-        stopping = asyncio.create_task(self._server.stop(grace_s))
+        stopping = asyncio.create_task(self._frontend.server.stop(grace_s))
         try:
             async with asyncio.timeout(grace_s):
-                await self._infer.wait_idle()
+                await self._frontend.wait_idle()
                 await self.manager.close()
         except TimeoutError:
             _log.warning("%d requests were not answered within the grace period", self.calls)
             return False
         # Only streams that nobody ends, such as health watches, are left.
-        await self._server.stop(min(grace_s, _STREAM_GRACE_S))
+        await self._frontend.server.stop(min(grace_s, _STREAM_GRACE_S))
         await stopping
-        self._infer.close()
+        self._frontend.close()
         return True
 
     async def _wait_for_poll(self) -> None:

@@ -39,7 +39,7 @@ def sample_repository(model_repository: Path, tmp_path_factory: pytest.TempPathF
     return repository
 
 
-@pytest.fixture(scope="session", params=["aio"])
+@pytest.fixture(scope="session", params=["aio", "native"])
 def frontend(request: pytest.FixtureRequest) -> str:
     """Every front end passes the same tests."""
     return str(request.param)

@@ -98,6 +98,38 @@ class InferHandler:
                 future.set_result((code, payload))
 
 
+class AioFrontend:
+    """The grpc.aio front end of one server: its ports, its calls, and the server that takes servicers."""
+
+    def __init__(self, bridge: Bridge, *, reuse_port: bool, max_message_bytes: int) -> None:
+        """`bridge` serves nobody else."""
+        self._infer = InferHandler(bridge)
+        self.server = create_server(reuse_port=reuse_port, max_message_bytes=max_message_bytes)
+        self.server.add_generic_rpc_handlers([self._infer.rpc_handler()])
+
+    @property
+    def calls(self) -> int:
+        """Calls of ModelInfer not yet answered."""
+        return self._infer.calls
+
+    def bind(self, host: str, port: int) -> int:
+        """Open a port and return its number. Raises OSError if that cannot be had."""
+        return bind(self.server, host, port)
+
+    async def start(self) -> None:
+        """Take calls."""
+        self._infer.open()
+        await self.server.start()
+
+    async def wait_idle(self) -> None:
+        """Wait until no call of ModelInfer is left unanswered."""
+        await self._infer.wait_idle()
+
+    def close(self) -> None:
+        """Stop taking completions, once the server has stopped."""
+        self._infer.close()
+
+
 def create_server(*, reuse_port: bool, max_message_bytes: int) -> grpc.aio.Server:
     """A server without handlers or ports. `max_message_bytes`: -1 is no limit."""
     return grpc.aio.server(

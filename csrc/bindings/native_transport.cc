@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/native_transport.h"
+
+#include <pybind11/stl.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "bindings/bindings.h"
+#include "transport/grpc_headers.h"
+
+namespace py = pybind11;
+
+namespace gristmill::python {
+namespace {
+
+constexpr std::string_view kModelInfer = "/inference.GRPCInferenceService/ModelInfer";
+
+/// Text that came from a client need not be UTF-8.
+py::str Text(std::string_view text) {
+  return py::reinterpret_steal<py::str>(
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+}
+
+py::tuple MetadataToPython(const Metadata& metadata) {
+  py::tuple entries(metadata.size());
+  for (size_t i = 0; i < metadata.size(); ++i) {
+    const auto& [name, value] = metadata[i];
+    py::object content = IsBinaryHeader(name) ? py::object(py::bytes(value)) : py::object(Text(value));
+    entries[i] = py::make_tuple(Text(name), std::move(content));
+  }
+  return entries;
+}
+
+py::object Payload(const CallEvent& event, const Clock& clock) {
+  switch (event.kind) {
+    case CallEvent::Kind::kCall: {
+      py::object time_left_s = py::none();
+      if (event.deadline_ns != kNever) {
+        time_left_s = py::float_(static_cast<double>(event.deadline_ns - clock.NowNs()) / 1e9);
+      }
+      return py::make_tuple(Text(event.path), MetadataToPython(event.metadata), Text(event.peer), time_left_s);
+    }
+    case CallEvent::Kind::kMessage:
+      return py::bytes(reinterpret_cast<const char*>(event.message.data()), event.message.size());
+    default:
+      return py::none();
+  }
+}
+
+}  // namespace
+
+EventQueue::~EventQueue() {
+  if (fd_ >= 0) close(fd_);
+}
+
+Status EventQueue::Open() {
+  fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (fd_ >= 0) return Status::Ok();
+  return ResourceExhausted(std::string("cannot make an eventfd: ") + strerror(errno));
+}
+
+void EventQueue::Push(CallEvent event) {
+  bool is_first = false;
+  {
+    MutexLock lock(mu_);
+    is_first = events_.empty();
+    events_.push_back(std::move(event));
+  }
+  if (!is_first) return;
+  const uint64_t one = 1;
+  (void)!write(fd_, &one, sizeof one);
+}
+
+void EventQueue::Take(std::vector<CallEvent>* events) {
+  events->clear();
+  uint64_t count = 0;
+  (void)!read(fd_, &count, sizeof count);
+  MutexLock lock(mu_);
+  events_.swap(*events);
+}
+
+void PythonCalls::OnCall(Call* call) {
+  const uint64_t number = ++next_call_;
+  call->handler_state = reinterpret_cast<void*>(number);
+  calls_.emplace(number, call);
+  events_.Push({.kind = CallEvent::Kind::kCall,
+                .call = number,
+                .path = call->path(),
+                .metadata = call->metadata(),
+                .peer = call->peer(),
+                .deadline_ns = call->deadline_ns()});
+}
+
+void PythonCalls::OnMessage(Call* call, Buffer message) {
+  call->SetReading(false);  // until Python has taken this one
+  events_.Push({.kind = CallEvent::Kind::kMessage, .call = NumberOf(call), .message = std::move(message)});
+}
+
+void PythonCalls::OnHalfClose(Call* call) { Tell(CallEvent::Kind::kHalfClose, call); }
+void PythonCalls::OnSent(Call* call) { Tell(CallEvent::Kind::kSent, call); }
+void PythonCalls::OnCancel(Call* call) { Tell(CallEvent::Kind::kCancel, call); }
+
+Call* PythonCalls::Find(uint64_t call) const {
+  const auto found = calls_.find(call);
+  return found == calls_.end() ? nullptr : found->second;
+}
+
+void PythonCalls::Finish(uint64_t call, const Status& status, const Metadata& trailing_metadata) {
+  const auto found = calls_.find(call);
+  if (found == calls_.end()) return;
+  Call* finished = found->second;
+  calls_.erase(found);
+  finished->Finish(status, trailing_metadata);
+}
+
+/// ModelInfer goes to the engine, everything else to Python.
+class NativeTransport::Handlers final : public LoopHandlers {
+ public:
+  Handlers(Engine* engine, EventLoop* loop, EventQueue* events, uint64_t loop_index)
+      : infer_(engine, loop), python_(events, loop_index) {}
+
+  Status Open() { return infer_.Open(); }
+  InferService* infer() { return &infer_; }
+  PythonCalls* python() { return &python_; }
+
+  CallHandler* Find(std::string_view path) override {
+    return path == kModelInfer ? static_cast<CallHandler*>(&infer_) : &python_;
+  }
+  void OnTurnEnd() override { infer_.Submit(); }
+
+ private:
+  InferService infer_;
+  PythonCalls python_;
+};
+
+NativeTransport::NativeTransport(std::shared_ptr<Engine> engine, int io_threads, size_t max_message_bytes,
+                                 bool reuse_port)
+    : engine_(std::move(engine)) {
+  ThrowIfError(events_.Open());
+  const ServerOptions options{
+      .io_threads = io_threads, .reuse_port = reuse_port, .transport = {.max_message_bytes = max_message_bytes}};
+  server_ = std::make_unique<TransportServer>(options, &engine_->clock(),
+                                              [this](EventLoop* loop) { return MakeHandlers(loop); });
+  ThrowIfError(server_->Open());
+  ThrowIfError(open_status_);
+}
+
+NativeTransport::~NativeTransport() {
+  py::gil_scoped_release release;
+  server_.reset();
+}
+
+std::unique_ptr<LoopHandlers> NativeTransport::MakeHandlers(EventLoop* loop) {
+  auto handlers = std::make_unique<Handlers>(engine_.get(), loop, &events_, loops_.size());
+  if (Status status = handlers->Open(); !status.ok()) open_status_ = status;
+  loops_.push_back({loop, handlers->infer(), handlers->python()});
+  return handlers;
+}
+
+int NativeTransport::Listen(const std::string& address) {
+  int port = 0;
+  CallWithoutGil([&] { return server_->Listen(address, &port); });
+  return port;
+}
+
+void NativeTransport::Start() { server_->Start(); }
+
+void NativeTransport::Drain() { server_->Drain(); }
+
+void NativeTransport::Stop() {
+  py::gil_scoped_release release;
+  server_->Stop();
+}
+
+size_t NativeTransport::infer_calls() const {
+  size_t count = 0;
+  for (const Loop& loop : loops_) count += loop.infer->calls();
+  return count;
+}
+
+py::list NativeTransport::TakeEvents() {
+  events_.Take(&taken_);
+  py::list events(taken_.size());
+  for (size_t i = 0; i < taken_.size(); ++i) {
+    const CallEvent& event = taken_[i];
+    events[i] = py::make_tuple(static_cast<int>(event.kind), event.call, Payload(event, engine_->clock()));
+  }
+  taken_.clear();
+  return events;
+}
+
+template <typename Work>
+void NativeTransport::OnLoopOf(uint64_t call, Work work) {
+  const Loop& loop = loops_.at(call >> PythonCalls::kLoopShift);
+  loop.events->Post([calls = loop.python, call, work = std::move(work)]() mutable {
+    if (Call* found = calls->Find(call)) work(calls, found);
+  });
+}
+
+void NativeTransport::SendInitialMetadata(uint64_t call, Metadata metadata) {
+  OnLoopOf(call, [metadata = std::move(metadata)](PythonCalls*, Call* found) { found->SendInitialMetadata(metadata); });
+}
+
+void NativeTransport::SendMessage(uint64_t call, const py::bytes& message) {
+  const auto size = static_cast<size_t>(PyBytes_GET_SIZE(message.ptr()));
+  // std::function copies what it holds, and a buffer has one owner.
+  auto buffer = std::make_shared<Buffer>(engine_->buffers().Acquire(size));
+  if (size > 0) std::memcpy(buffer->data(), PyBytes_AS_STRING(message.ptr()), size);
+  OnLoopOf(call, [buffer](PythonCalls*, Call* found) { found->SendMessage(std::move(*buffer)); });
+}
+
+void NativeTransport::Finish(uint64_t call, int code, std::string details, Metadata trailing_metadata) {
+  Status status(static_cast<StatusCode>(code), std::move(details));
+  OnLoopOf(call, [call, status = std::move(status), trailing = std::move(trailing_metadata)](
+                     PythonCalls* calls, Call*) { calls->Finish(call, status, trailing); });
+}
+
+void NativeTransport::ReadMore(uint64_t call) {
+  OnLoopOf(call, [](PythonCalls*, Call* found) { found->SetReading(true); });
+}
+
+void RegisterNativeTransport(py::module_& m) {
+  py::class_<NativeTransport>(m, "NativeTransport")
+      .def(py::init<std::shared_ptr<Engine>, int, size_t, bool>(), py::arg("engine"), py::kw_only(),
+           py::arg("io_threads"), py::arg("max_message_bytes"), py::arg("reuse_port"))
+      .def("listen", &NativeTransport::Listen, py::arg("address"))
+      .def("start", &NativeTransport::Start)
+      .def("drain", &NativeTransport::Drain)
+      .def("stop", &NativeTransport::Stop)
+      .def_property_readonly("connections", &NativeTransport::connections)
+      .def_property_readonly("calls", &NativeTransport::calls)
+      .def_property_readonly("infer_calls", &NativeTransport::infer_calls)
+      .def("fileno", &NativeTransport::fileno)
+      .def("take_events", &NativeTransport::TakeEvents)
+      .def("send_initial_metadata", &NativeTransport::SendInitialMetadata, py::arg("call"), py::arg("metadata"))
+      .def("send_message", &NativeTransport::SendMessage, py::arg("call"), py::arg("message"))
+      .def("finish", &NativeTransport::Finish, py::arg("call"), py::arg("code"), py::arg("details"),
+           py::arg("trailing_metadata"))
+      .def("read_more", &NativeTransport::ReadMore, py::arg("call"));
+}
+
+}  // namespace gristmill::python

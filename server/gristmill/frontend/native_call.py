@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call of the native front end: what the transport tells of it, and the context that its servicer gets."""
+
+# grpc.aio.ServicerContext documents the methods of Context.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterable, Callable, Mapping
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import grpc
+import grpc.aio
+
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Entries = tuple[tuple[str, str | bytes], ...]
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class EventKind(IntEnum):
+    """As csrc/bindings/native_transport.h numbers them."""
+
+    CALL = 0
+    MESSAGE = 1
+    HALF_CLOSE = 2
+    SENT = 3
+    CANCEL = 4
+
+
+class Transport(Protocol):
+    """What this front end needs of the core's NativeTransport."""
+
+    def listen(self, address: str) -> int: ...
+    def start(self) -> None: ...
+    def drain(self) -> None: ...
+    def stop(self) -> None: ...
+    def fileno(self) -> int: ...
+    def take_events(self) -> list[tuple[int, int, Any]]: ...
+    def send_initial_metadata(self, call: int, metadata: list[tuple[str, bytes]]) -> None: ...
+    def send_message(self, call: int, message: bytes) -> None: ...
+    def finish(self, call: int, code: int, details: str, trailing_metadata: list[tuple[str, bytes]]) -> None: ...
+    def read_more(self, call: int) -> None: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def calls(self) -> int: ...
+    @property
+    def infer_calls(self) -> int: ...
+
+
+class Call:
+    """What the transport tells of one call, and what it is told."""
+
+    def __init__(
+        self, transport: Transport, number: int, path: str, metadata: Entries, peer: str, time_left_s: float | None
+    ) -> None:
+        """`metadata`, `peer` and `time_left_s` are what the client's headers say."""
+        self.transport = transport
+        self.number = number
+        self.path = path
+        self.metadata = metadata
+        self.peer = peer
+        self.deadline_s = None if time_left_s is None else time.monotonic() + time_left_s
+        self.task: asyncio.Task[None] | None = None
+        self.cancelled = False
+        self._messages: list[bytes] = []
+        self._half_closed = False
+        self._changed = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._sent.set()
+
+    def on_event(self, kind: int, payload: Any) -> None:
+        """Take in an event of the transport's."""
+        if kind == EventKind.MESSAGE:
+            self._messages.append(payload)
+        elif kind == EventKind.HALF_CLOSE:
+            self._half_closed = True
+        elif kind == EventKind.SENT:
+            self._sent.set()
+        elif kind == EventKind.CANCEL:
+            self.cancel()
+        self._changed.set()
+
+    def cancel(self) -> None:
+        """End the servicer's work on it."""
+        self.cancelled = True
+        if self.task is not None:
+            self.task.cancel()
+
+    async def receive(self) -> bytes | None:
+        """The next message; None after the last one."""
+        while not self._messages:
+            if self._half_closed:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        self.transport.read_more(self.number)
+        return self._messages.pop(0)
+
+    async def send(self, message: bytes) -> None:
+        """Wait until the one before has left, so that a slow client slows the servicer down."""
+        await self._sent.wait()
+        self._sent.clear()
+        self.transport.send_message(self.number, message)
+
+
+class AbortError(grpc.aio.AbortError):
+    """Ends a servicer's method; the context has the status."""
+
+
+class Context(grpc.aio.ServicerContext[Any, Any]):
+    """One call as its servicer sees it."""
+
+    def __init__(self, call: Call) -> None:
+        """Of a call that no other context stands for."""
+        self._call = call
+        self._serialize: Callable[[Any], bytes] | None = None
+        self._deserialize: Callable[[bytes], Any] | None = None
+        self._code = grpc.StatusCode.OK
+        self._details = ""
+        self._trailing_metadata: Entries = ()
+        self._initial_metadata_is_sent = False
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._finished = False
+
+    def use(self, handler: Handler) -> None:
+        """Read and write as `handler` does."""
+        self._serialize = handler.response_serializer
+        self._deserialize = handler.request_deserializer
+
+    async def read(self) -> Any:
+        data = await self._call.receive()
+        if data is None:
+            return grpc.aio.EOF
+        return self._deserialize(data) if self._deserialize else data
+
+    async def write(self, message: Any) -> None:
+        self._initial_metadata_is_sent = True
+        await self._call.send(self._serialize(message) if self._serialize else message)
+
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        if self._initial_metadata_is_sent:
+            raise grpc.aio.UsageError("Send initial metadata failed: already sent")
+        self._initial_metadata_is_sent = True
+        self._call.transport.send_initial_metadata(self._call.number, _entries(initial_metadata))
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
+        if code is grpc.StatusCode.OK:
+            raise grpc.aio.UsageError("Abort with OK status code is not allowed")
+        self._code, self._details = code, details
+        if trailing_metadata:
+            self._trailing_metadata = tuple(trailing_metadata)
+        raise AbortError("Locally aborted.")
+
+    async def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        await self.abort(status.code, status.details, status.trailing_metadata or ())
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        self._trailing_metadata = tuple(trailing_metadata)
+
+    def trailing_metadata(self) -> Any:
+        return self._trailing_metadata
+
+    def invocation_metadata(self) -> Any:
+        return self._call.metadata
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def code(self) -> Any:
+        return self._code
+
+    def set_details(self, details: str) -> None:
+        self._details = details
+
+    def details(self) -> Any:
+        return self._details
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """A wish, as in gRPC altogether: messages are sent as they are."""
+
+    def disable_next_message_compression(self) -> None:
+        """Messages are never compressed."""
+
+    def peer(self) -> str:
+        return self._call.peer
+
+    def peer_identities(self) -> Any:
+        return None
+
+    def peer_identity_key(self) -> str | None:
+        return None
+
+    def auth_context(self) -> Mapping[str, Any]:
+        return {}
+
+    def time_remaining(self) -> float | None:  # type: ignore[override]  # None without a deadline, as grpc.aio's
+        deadline_s = self._call.deadline_s
+        return None if deadline_s is None else max(deadline_s - time.monotonic(), 0.0)
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._callbacks.append(callback)
+
+    def cancelled(self) -> bool:
+        return self._call.cancelled
+
+    def done(self) -> bool:
+        return self._finished
+
+    def finish(self) -> None:
+        """Send the status, and run the callbacks."""
+        self._finished = True
+        code = (
+            self._code if isinstance(self._code, grpc.StatusCode) else _CODES.get(self._code, grpc.StatusCode.UNKNOWN)
+        )
+        self._call.transport.finish(self._call.number, code.value[0], self._details, _entries(self._trailing_metadata))
+        for callback in self._callbacks:
+            callback(self)
+
+
+async def answer(handler: Handler, context: Context) -> None:
+    """Run the handler's method and send what it answers; the status is left to context.finish."""
+    context.use(handler)
+    implementation: Any = (
+        (handler.stream_stream if handler.response_streaming else handler.stream_unary)
+        if handler.request_streaming
+        else (handler.unary_stream if handler.response_streaming else handler.unary_unary)
+    )
+    if handler.request_streaming:
+        request: Any = _requests(context)
+    else:
+        request = await context.read()
+        if request is grpc.aio.EOF:
+            await context.abort(grpc.StatusCode.INTERNAL, "expected one request message, got none")
+    if not handler.response_streaming:
+        response = await _maybe_in_thread(implementation, request, context)
+        if context.code() is grpc.StatusCode.OK or response is not None:
+            await context.write(response)
+    elif inspect.isasyncgenfunction(implementation):
+        async for response in implementation(request, context):
+            await context.write(response)
+    else:
+        answered = implementation(request, context)
+        if isinstance(answered, AsyncIterable):
+            async for response in answered:
+                await context.write(response)
+        elif inspect.isawaitable(answered):
+            await answered  # it writes by itself
+        else:
+            for response in answered:
+                await context.write(response)
+
+
+async def _maybe_in_thread(implementation: Any, request: Any, context: Context) -> Any:
+    if inspect.iscoroutinefunction(implementation):
+        return await implementation(request, context)
+    answered = await asyncio.to_thread(implementation, request, context)
+    return await answered if inspect.isawaitable(answered) else answered
+
+
+async def _requests(context: Context) -> Any:
+    while (request := await context.read()) is not grpc.aio.EOF:
+        yield request
+
+
+def _entries(metadata: Any) -> list[tuple[str, bytes]]:
+    return [(name.lower(), value.encode() if isinstance(value, str) else value) for name, value in metadata or ()]

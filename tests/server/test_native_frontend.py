@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NativeServer beside grpc.aio.Server: the same servicers, called by grpc's own clients, answer alike on both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from gristmill.core import create_engine
+from gristmill.frontend.native import NativeServer
+from gristmill.frontend.native_call import EventKind
+
+LIMIT_S = 20.0
+
+
+class Servicer:
+    """Every kind of method, and everything a context can do. Messages are plain bytes."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.cancelled = asyncio.Event()
+        self.held = asyncio.Event()
+
+    async def echo(self, request: bytes, context: Any) -> bytes:
+        context.add_done_callback(lambda _: self.done.append("echo"))
+        return request
+
+    def in_thread(self, request: bytes, context: Any) -> bytes:
+        return request + b" in a thread"
+
+    async def describe(self, request: bytes, context: Any) -> bytes:
+        metadata = {key: value for key, value in context.invocation_metadata() if key in {"name", "raw-bin"}}
+        remaining = context.time_remaining()
+        limited = remaining is not None and 0 < remaining < LIMIT_S + 1  # clients round up
+        await context.send_initial_metadata((("first", "1"), ("first-bin", b"\x00\xff")))
+        context.set_trailing_metadata((("last", "2"), ("last-bin", b"\xfe")))
+        return repr((metadata, limited, context.peer().split(":")[0], context.cancelled())).encode()
+
+    async def abort(self, request: bytes, context: Any) -> bytes:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "no größe, 100 %\n", (("why", "gone"),))
+        raise AssertionError
+
+    async def set_status(self, request: bytes, context: Any) -> bytes:
+        context.set_code(grpc.StatusCode.DATA_LOSS)
+        context.set_details("set")
+        return b"ignored"
+
+    async def crash(self, request: bytes, context: Any) -> bytes:
+        raise ValueError("crashed")
+
+    async def hold(self, request: bytes, context: Any) -> bytes:
+        self.held.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+        raise AssertionError
+
+    async def count(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        for number in range(int(request)):
+            yield str(number).encode()
+
+    async def write(self, request: bytes, context: Any) -> None:
+        for number in range(int(request)):
+            await context.write(bytes(100_000) + str(number).encode())
+
+    async def join(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        return b",".join([request async for request in requests])
+
+    async def upper(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield request.upper()
+
+    async def read(self, requests: Any, context: Any) -> None:
+        while (request := await context.read()) is not grpc.aio.EOF:
+            await context.write(request[::-1])
+
+    def handlers(self) -> dict[str, Any]:
+        unary: Callable[[Any], Any] = grpc.unary_unary_rpc_method_handler
+        return {
+            **{
+                name: unary(getattr(self, name))
+                for name in ("echo", "in_thread", "describe", "abort", "set_status", "crash", "hold")
+            },
+            "count": grpc.unary_stream_rpc_method_handler(self.count),
+            "write": grpc.unary_stream_rpc_method_handler(self.write),
+            "join": grpc.stream_unary_rpc_method_handler(self.join),
+            "upper": grpc.stream_stream_rpc_method_handler(self.upper),
+            "read": grpc.stream_stream_rpc_method_handler(self.read),
+        }
+
+
+class Tag(grpc.aio.ServerInterceptor):
+    """Refuses calls with metadata `refuse`, and remembers the others."""
+
+    def __init__(self) -> None:
+        self.methods: list[str] = []
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        if ("refuse", "yes") in tuple(handler_call_details.invocation_metadata):
+
+            async def refuse(_: bytes, context: Any) -> bytes:
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, "refused")
+                raise AssertionError
+
+            return grpc.unary_unary_rpc_method_handler(refuse)
+        self.methods.append(handler_call_details.method)
+        return await continuation(handler_call_details)
+
+
+class Running:
+    def __init__(self, server: Any, servicer: Servicer, tag: Tag, channel: grpc.aio.Channel) -> None:
+        self.server = server
+        self.servicer = servicer
+        self.tag = tag
+        self.channel = channel
+
+    def unary(self, name: str) -> Any:
+        return self.channel.unary_unary(f"/t/{name}")
+
+
+@pytest.fixture
+def engine() -> Any:
+    return create_engine(intra_op_threads=1)
+
+
+@pytest.fixture(params=["aio", "native"])
+async def running(request: pytest.FixtureRequest, engine: Any) -> AsyncIterator[Running]:
+    tag = Tag()
+    if request.param == "native":
+        from gristmill._core import NativeTransport
+
+        transport = NativeTransport(engine, io_threads=2, max_message_bytes=0, reuse_port=False)
+        server: Any = NativeServer(transport, [tag])
+    else:
+        server = grpc.aio.server(interceptors=[tag])
+    servicer = Servicer()
+    # Both, as generated code does; grpc.aio looks at the generic ones alone.
+    server.add_registered_method_handlers("t", servicer.handlers())
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t", servicer.handlers()),))
+    generic = grpc.method_handlers_generic_handler("g", {"echo": grpc.unary_unary_rpc_method_handler(servicer.echo)})
+    server.add_generic_rpc_handlers((generic,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Running(server, servicer, tag, channel)
+    await server.stop(None)
+
+
+async def failure(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call
+    return raised.value
+
+
+async def test_unary_calls(running: Running) -> None:
+    assert await running.unary("echo")(b"hello") == b"hello"
+    assert await running.unary("echo")(b"") == b""
+    assert await running.unary("in_thread")(b"ran") == b"ran in a thread"
+    assert await running.channel.unary_unary("/g/echo")(b"generic") == b"generic"
+    answers = await asyncio.gather(*(running.unary("echo")(str(number).encode()) for number in range(300)))
+    assert answers == [str(number).encode() for number in range(300)]
+
+
+async def test_large_messages(running: Running) -> None:
+    large = bytes(3_000_000)
+    assert await running.unary("echo")(large) == large
+
+
+async def test_metadata_both_ways(running: Running) -> None:
+    call = running.unary("describe")(b"", metadata=(("name", "value"), ("raw-bin", b"\x00\x01\xff")), timeout=LIMIT_S)
+    assert await call == repr(({"name": "value", "raw-bin": b"\x00\x01\xff"}, True, "ipv4", False)).encode()
+    initial = dict(await call.initial_metadata())
+    trailing = dict(await call.trailing_metadata())
+    assert (initial["first"], initial["first-bin"]) == ("1", b"\x00\xff")
+    assert (trailing["last"], trailing["last-bin"]) == ("2", b"\xfe")
+
+
+async def test_statuses(running: Running) -> None:
+    aborted = await failure(running.unary("abort")(b""))
+    assert (aborted.code(), aborted.details()) == (grpc.StatusCode.NOT_FOUND, "no größe, 100 %\n")
+    assert dict(aborted.trailing_metadata())["why"] == "gone"
+    lost = await failure(running.unary("set_status")(b""))
+    assert (lost.code(), lost.details()) == (grpc.StatusCode.DATA_LOSS, "set")
+    crashed = await failure(running.unary("crash")(b""))
+    assert (crashed.code(), crashed.details()) == (
+        grpc.StatusCode.UNKNOWN,
+        "Unexpected <class 'ValueError'>: crashed",
+    )
+    unknown = await failure(running.unary("nothing")(b""))
+    assert (unknown.code(), unknown.details()) == (grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+    assert await running.unary("echo")(b"still served") == b"still served"
+
+
+async def test_cancellation_reaches_the_servicer(running: Running) -> None:
+    call = running.unary("hold")(b"")
+    task = asyncio.ensure_future(call)
+    await asyncio.wait_for(running.servicer.held.wait(), LIMIT_S)
+    task.cancel()
+    await asyncio.wait_for(running.servicer.cancelled.wait(), LIMIT_S)
+
+
+async def test_a_deadline_ends_the_call_on_both_sides(running: Running) -> None:
+    late = await failure(running.unary("hold")(b"", timeout=0.2))
+    assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await asyncio.wait_for(running.servicer.cancelled.wait(), LIMIT_S)
+
+
+async def test_streams_of_answers(running: Running) -> None:
+    count = running.channel.unary_stream("/t/count")
+    assert [answer async for answer in count(b"5")] == [b"0", b"1", b"2", b"3", b"4"]
+    assert [answer async for answer in count(b"0")] == []
+    write = running.channel.unary_stream("/t/write")
+    assert [answer.lstrip(b"\0") async for answer in write(b"50")] == [str(number).encode() for number in range(50)]
+
+
+async def test_streams_of_requests(running: Running) -> None:
+    async def requests() -> AsyncIterator[bytes]:
+        for number in range(100):
+            yield str(number).encode()
+
+    expected = ",".join(str(number) for number in range(100)).encode()
+    assert await running.channel.stream_unary("/t/join")(requests()) == expected
+
+
+async def test_streams_both_ways(running: Running) -> None:
+    upper = running.channel.stream_stream("/t/upper")()
+    for text in (b"one", b"two", b"three"):
+        await upper.write(text)
+        assert await upper.read() == text.upper()
+    await upper.done_writing()
+    assert await upper.read() is grpc.aio.EOF
+    assert await upper.code() is grpc.StatusCode.OK
+    read = running.channel.stream_stream("/t/read")()
+    await read.write(b"abc")
+    assert await read.read() == b"cba"
+    await read.done_writing()
+    assert await read.read() is grpc.aio.EOF
+
+
+async def test_interceptors_see_every_call(running: Running) -> None:
+    assert await running.unary("echo")(b"x") == b"x"
+    refused = await failure(running.unary("echo")(b"x", metadata=(("refuse", "yes"),)))
+    assert (refused.code(), refused.details()) == (grpc.StatusCode.PERMISSION_DENIED, "refused")
+    assert running.tag.methods == ["/t/echo"]
+
+
+async def test_done_callbacks_run(running: Running) -> None:
+    await running.unary("echo")(b"x")
+    async with asyncio.timeout(LIMIT_S):
+        while not running.servicer.done:  # noqa: ASYNC110 (a callback after the answer)
+            await asyncio.sleep(0.01)
+    assert running.servicer.done == ["echo"]
+
+
+async def test_stop_lets_calls_finish_and_ends_those_that_do_not(running: Running) -> None:
+    held = asyncio.ensure_future(running.unary("hold")(b""))
+    await asyncio.wait_for(running.servicer.held.wait(), LIMIT_S)
+    await asyncio.wait_for(running.server.stop(0.2), LIMIT_S)
+    assert (await failure(held)).code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    await asyncio.wait_for(running.servicer.cancelled.wait(), LIMIT_S)
+    assert not await running.server.wait_for_termination(LIMIT_S)
+
+
+class SilentTransport:
+    """Of one loop, without a network: tells what the test wants told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[int, int, Any]] = []
+        self.finished: list[tuple[int, int]] = []
+
+    def take_events(self) -> list[tuple[int, int, Any]]:
+        events, self.events = self.events, []
+        return events
+
+    def finish(self, call: int, code: int, details: str, trailing_metadata: Any) -> None:
+        self.finished.append((call, code))
+
+    def read_more(self, call: int) -> None:
+        pass
+
+
+async def test_a_call_that_is_cancelled_before_it_begins_is_finished_too() -> None:
+    transport: Any = SilentTransport()
+    server = NativeServer(transport)
+    transport.events = [
+        (EventKind.CALL, 7, ("/t/echo", (), "ipv4:1", None)),
+        (EventKind.MESSAGE, 7, b""),
+        (EventKind.CANCEL, 7, None),
+        (EventKind.MESSAGE, 8, b"of a call that is over"),
+    ]
+    server._take_events()
+    async with asyncio.timeout(LIMIT_S):
+        while not transport.finished:  # noqa: ASYNC110 (two turns of the loop)
+            await asyncio.sleep(0)
+    assert transport.finished == [(7, grpc.StatusCode.CANCELLED.value[0])]
