@@ -41,11 +41,12 @@ def parse_cpu_ticks(stat: str) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def gristmill_command(repository: Path) -> list[str]:
-    """`gristmill serve` on a port of its own choice, with one thread per run of a model."""
+def gristmill_command(repository: Path, frontend: str = "aio") -> list[str]:
+    """`gristmill serve` on a port of its own choice, with one thread per run of a model and one event loop."""
     return [
         *(str(Path(sys.executable).parent / "gristmill"), "serve", "--model-repository", str(repository)),
         *("--host", "127.0.0.1", "--grpc-port", "0", "--intra-op-threads", "1"),
+        *("--frontend", frontend, "--io-threads", "1"),
     ]
 
 

@@ -33,6 +33,7 @@ _CONNECTIONS = 4
 #: Calls in flight, in batches: while one runs, the next two form.
 _BATCHES_IN_FLIGHT = 3
 _UNBATCHED = "_unbatched"
+_FRONTEND = "native"
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def run(effort: Effort, repository: Path = ROOT / "model_repo") -> list[ShareRes
             limit = f"max_batch_size: {workload.batch}\n"
             copy_model(sample, copies, workload.model, limit + "dynamic_batching { }\n")
             copy_model(sample, copies, workload.model + _UNBATCHED, limit)
-        command = gristmill_command(copies)
+        command = gristmill_command(copies, _FRONTEND)
         with (
             pinned_server(command, SERVER_CORE, LOAD_CORE) as server,
             pinned_server(command, SERVER_CORE) as one_core,
@@ -228,7 +229,7 @@ def configuration(effort: Effort) -> dict[str, object]:
         "server": {
             "cores": [SERVER_CORE, LOAD_CORE],
             "one core": SERVER_CORE,
-            "frontend": "aio",
+            "frontend": _FRONTEND,
             "intra_op_threads": 1,
             "max_queue_delay_microseconds": 0,
         },

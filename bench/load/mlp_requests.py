@@ -29,7 +29,8 @@ from bench.statistics import median_ratio
 SERVER_CORE, LOAD_CORE = 0, 1
 #: (connections, streams on each): one call at a time, and two that saturate the server.
 LOADS = ((1, 1), (4, 16), (4, 64))
-GRISTMILL = "gristmill"
+#: By front end; the ratios are of the first.
+GRISTMILL = {"native": "gristmill, native", "aio": "gristmill, aio"}
 _CONFIG = "max_batch_size: 256\ndynamic_batching { }\n"
 # Of the uncounted runs: the first one's requests, and how much smaller than a counted run the last may be.
 _FIRST_REQUESTS = 500
@@ -98,7 +99,7 @@ class _Target:
         """One run. Raises H2loadError, or WrongAnswerError if calls failed in gRPC."""
         load = Load(frame, self.requests, *at_once)
         with ExitStack() as stack:
-            client = stack.enter_context(BenchClient(self.server.port)) if self.name == GRISTMILL else None
+            client = stack.enter_context(BenchClient(self.server.port)) if self.name in GRISTMILL.values() else None
             before = client.counts("mlp") if client else None
             cpu_before = self.server.cpu_s()
             result = run_h2load(self.server.port, load, LOAD_CORE)
@@ -137,15 +138,17 @@ def prepare(scratch: Path) -> Setup:
 
 def run(effort: Effort) -> list[RequestsResult]:
     """Bench all servers. Raises BuildError, ServerError, H2loadError or WrongAnswerError."""
-    with tempfile.TemporaryDirectory(prefix="gristmill-bench-") as name, ExitStack() as stack:
-        scratch = Path(name)
+    with tempfile.TemporaryDirectory(prefix="gristmill-bench-") as directory, ExitStack() as stack:
+        scratch = Path(directory)
         setup = prepare(scratch)
-        gristmill = stack.enter_context(pinned_server(gristmill_command(setup.repository), SERVER_CORE))
+        targets = []
+        for frontend, name in GRISTMILL.items():
+            command = gristmill_command(setup.repository, frontend)
+            targets.append(_Target(name, stack.enter_context(pinned_server(command, SERVER_CORE)), scratch))
         reply = scratch / "reply"
-        with BenchClient(gristmill.port) as client:
+        with BenchClient(targets[0].server.port) as client:
             client.require_ready("mlp")
             reply.write_bytes(client.infer(setup.request))
-        targets = [_Target(GRISTMILL, gristmill, scratch)]
         for peer, command in _peers(setup.model, reply):
             targets.append(_Target(peer, stack.enter_context(pinned_server(command, SERVER_CORE)), scratch))
         for target in targets:
@@ -171,7 +174,7 @@ def _require_answer(target: _Target, request: bytes, reply: bytes) -> None:
             for response in (client.infer(request), reply)
         )
     if answer.shape != expected.shape or not np.allclose(answer, expected, rtol=1e-4, atol=1e-6):
-        raise WrongAnswerError(f"{target.name} answers {answer.tolist()}, {GRISTMILL} {expected.tolist()}")
+        raise WrongAnswerError(f"{target.name} answers {answer.tolist()}, gristmill {expected.tolist()}")
 
 
 def _run_load(
@@ -208,7 +211,13 @@ def _summarise(
 def configuration(effort: Effort) -> dict[str, object]:
     """What the figures were taken with."""
     return {
-        "server": {"core": SERVER_CORE, "frontend": "aio", "intra_op_threads": 1, "config.pbtxt": _CONFIG},
+        "server": {
+            "core": SERVER_CORE,
+            "frontends": list(GRISTMILL),
+            "io_threads": 1,
+            "intra_op_threads": 1,
+            "config.pbtxt": _CONFIG,
+        },
         "load": {"core": LOAD_CORE, "connections x streams": [list(load) for load in LOADS]},
         "model": {"widths": list(MLP_WIDTHS), "rows_per_request": 1},
         **asdict(effort),
