@@ -24,7 +24,7 @@
 namespace gristmill {
 
 struct TransportOptions {
-  size_t max_message_bytes = 0;  // 0: no limit
+  size_t max_message_bytes = 0;  // of one received or sent; 0: no limit
   uint32_t max_concurrent_streams = 1024;
   uint32_t max_header_bytes = 16 << 10;
   uint32_t stream_window_bytes = 1 << 20;

@@ -5,6 +5,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -191,6 +192,7 @@ void TransportServer::Start() {
   started_ = true;
   for (const auto& loop : loops_) {
     loop->thread = std::thread([events = &loop->events] { events->Run(); });
+    pthread_setname_np(loop->thread.native_handle(), "gristmill-io");
   }
 }
 

@@ -6,7 +6,7 @@
 
 #include "core/fake_clock.h"
 #include "engine/fakes.h"
-#include "protocol/wire_writer.h"
+#include "protocol/one_row_request.h"
 
 namespace gristmill {
 namespace {
@@ -39,12 +39,7 @@ class EngineTest : public testing::Test {
   }
 
   /// Adds a request with one row to the next Infer.
-  void Add(uint64_t ticket, const std::string& model, float x) {
-    const auto input = WireWriter().Bytes(1, "x").Bytes(2, "FP32").Packed(3, {1, 1});
-    AddBytes(
-        ticket,
-        WireWriter().Bytes(1, model).Message(5, input).Bytes(7, {reinterpret_cast<const char*>(&x), sizeof x}).text());
-  }
+  void Add(uint64_t ticket, const std::string& model, float x) { AddBytes(ticket, OneRowRequest(model, "x", x)); }
 
   void AddBytes(uint64_t ticket, std::string bytes) {
     bytes_.push_back(std::move(bytes));

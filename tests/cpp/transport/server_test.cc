@@ -180,6 +180,10 @@ TEST_F(ServerTest, HoldsToTheLimitOfMessages) {
   Http2Client client(port_);
   EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo"), GrpcFrame(std::string(100, 'x'))).status(), "0");
   EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo"), GrpcFrame(std::string(101, 'x'))).status(), "8");
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Large"), GrpcFrame("100")).body.size(), 105u);
+  const Reply large = client.Call(GrpcHeaders("/t/Large"), GrpcFrame("101"));
+  EXPECT_EQ(large.status(), "8");
+  EXPECT_EQ(large.headers.at("grpc-message"), "sent message larger than max (101 vs. 100)");
 }
 
 TEST_F(ServerTest, TellsTheHandlerOfAReset) {

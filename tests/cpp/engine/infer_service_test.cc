@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// ModelInfer over real connections, from several clients to several loops and executors.
+#include "engine/infer_service.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "engine/fakes.h"
+#include "protocol/one_row_request.h"
+#include "transport/grpc_frames.h"
+#include "transport/http2_client.h"
+#include "transport/server.h"
+
+namespace gristmill {
+namespace {
+
+using testing::HasSubstr;
+
+class Handlers final : public LoopHandlers {
+ public:
+  Handlers(Engine* engine, EventLoop* loop) : infer_(engine, loop) { EXPECT_TRUE(infer_.Open().ok()); }
+  CallHandler* Find(std::string_view) override { return &infer_; }
+  void OnTurnEnd() override { infer_.Submit(); }
+
+ private:
+  InferService infer_;
+};
+
+class InferServiceTest : public testing::Test {
+ protected:
+  std::shared_ptr<FakeModel> model_ = std::make_shared<FakeModel>(&SystemClock());
+  Engine engine_{{}, &SystemClock()};
+  std::shared_ptr<Servable> servable_;
+  TransportServer server_{{.io_threads = 2}, &SystemClock(), [this](EventLoop* loop) {
+                            return std::make_unique<Handlers>(&engine_, loop);
+                          }};
+  int port_ = 0;
+
+  void SetUp() override {
+    ModelConfig config = FakeModel::Config();
+    config.instance_count = 2;
+    ASSERT_TRUE(engine_.Load(model_, config, &servable_).ok());
+    ModelEntry entry;
+    entry.versions[config.version] = servable_;
+    engine_.Publish("fake", std::move(entry));
+    ASSERT_TRUE(server_.Open().ok());
+    ASSERT_TRUE(server_.Listen("127.0.0.1:0", &port_).ok());
+    server_.Start();
+  }
+
+  void TearDown() override {
+    model_->Open();
+    server_.Stop();
+  }
+
+  static std::string Request(float x) { return GrpcFrame(OneRowRequest("fake", "x", x)); }
+
+  /// The one float of an answer whose last field is its raw contents.
+  static float Answered(const Reply& reply) {
+    float y = 0;
+    if (reply.body.size() >= sizeof y) std::memcpy(&y, reply.body.data() + reply.body.size() - sizeof y, sizeof y);
+    return y;
+  }
+};
+
+TEST_F(InferServiceTest, GivesEveryClientItsOwnAnswers) {
+  model_->Open();
+  std::vector<std::thread> clients;
+  std::atomic<int> right{0};
+  for (int number = 0; number < 4; ++number) {
+    clients.emplace_back([&, number] {
+      Http2Client client(port_);
+      for (int round = 0; round < 20; ++round) {
+        std::map<int32_t, float> sent;
+        for (int i = 0; i < 10; ++i) {
+          const auto x = static_cast<float>(number * 1000 + round * 10 + i);
+          sent[client.Begin(GrpcHeaders("/infer"), Request(x))] = x;
+        }
+        for (const auto& [id, x] : sent) {
+          const Reply reply = client.Await(id);
+          right += reply.status() == "0" && Answered(reply) == x + 1;
+        }
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(right, 800);
+}
+
+TEST_F(InferServiceTest, AnswersErrorsAndServesOn) {
+  model_->Open();
+  Http2Client client(port_);
+  EXPECT_EQ(client.Call(GrpcHeaders("/infer"), Request(-1)).status(), "13");
+  EXPECT_EQ(client.Call(GrpcHeaders("/infer"), GrpcFrame("\xff")).status(), "3");
+  EXPECT_EQ(client.Call(GrpcHeaders("/infer"), GrpcFrame(OneRowRequest("nowhere", "x", 1))).status(), "5");
+  const Reply none = client.Call(GrpcHeaders("/infer"), "");
+  EXPECT_EQ(none.status(), "13");
+  EXPECT_THAT(none.headers.at("grpc-message"), HasSubstr("got none"));
+  EXPECT_EQ(client.Call(GrpcHeaders("/infer"), Request(1) + Request(2)).status(), "13");
+  EXPECT_EQ(Answered(client.Call(GrpcHeaders("/infer"), Request(1))), 2);
+}
+
+TEST_F(InferServiceTest, EndsACallAtItsDeadlineWhateverTheModelDoes) {
+  Http2Client client(port_);
+  const int32_t first = client.Begin(GrpcHeaders("/infer"), Request(1));
+  const int32_t second = client.Begin(GrpcHeaders("/infer"), Request(2));
+  model_->AwaitRuns(1);
+  const int32_t late = client.Begin(GrpcHeaders("/infer", {{"grpc-timeout", "50m"}}), Request(3));
+  EXPECT_EQ(client.Await(late).status(), "4");
+  model_->Open();
+  EXPECT_EQ(Answered(client.Await(first)), 2);
+  EXPECT_EQ(Answered(client.Await(second)), 3);
+  while (servable_->pending() > 0) std::this_thread::yield();
+  EXPECT_EQ(server_.calls(), 0u);
+}
+
+}  // namespace
+}  // namespace gristmill
