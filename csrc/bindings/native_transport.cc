@@ -18,6 +18,12 @@ namespace {
 
 constexpr std::string_view kModelInfer = "/inference.GRPCInferenceService/ModelInfer";
 
+/// 0 is no limit.
+int64_t Nanoseconds(double seconds) {
+  constexpr double kLongestS = 1e9;  // the nanoseconds of more would not fit
+  return seconds > 0 && seconds < kLongestS ? static_cast<int64_t>(seconds * 1e9) : kNever;
+}
+
 /// Text that came from a client need not be UTF-8.
 py::str Text(std::string_view text) {
   return py::reinterpret_steal<py::str>(
@@ -136,12 +142,9 @@ class NativeTransport::Handlers final : public LoopHandlers {
   PythonCalls python_;
 };
 
-NativeTransport::NativeTransport(std::shared_ptr<Engine> engine, int io_threads, size_t max_message_bytes,
-                                 bool reuse_port)
+NativeTransport::NativeTransport(std::shared_ptr<Engine> engine, const ServerOptions& options)
     : engine_(std::move(engine)) {
   ThrowIfError(events_.Open());
-  const ServerOptions options{
-      .io_threads = io_threads, .reuse_port = reuse_port, .transport = {.max_message_bytes = max_message_bytes}};
   server_ = std::make_unique<TransportServer>(options, &engine_->clock(),
                                               [this](EventLoop* loop) { return MakeHandlers(loop); });
   ThrowIfError(server_->Open());
@@ -224,8 +227,21 @@ void NativeTransport::ReadMore(uint64_t call) {
 
 void RegisterNativeTransport(py::module_& m) {
   py::class_<NativeTransport>(m, "NativeTransport")
-      .def(py::init<std::shared_ptr<Engine>, int, size_t, bool>(), py::arg("engine"), py::kw_only(),
-           py::arg("io_threads"), py::arg("max_message_bytes"), py::arg("reuse_port"))
+      .def(py::init([](std::shared_ptr<Engine> engine, int io_threads, size_t max_message_bytes, bool reuse_port,
+                       double keepalive_time_s, double keepalive_timeout_s, double max_connection_idle_s,
+                       double max_connection_age_s, double max_connection_age_grace_s) {
+             ServerOptions options{.io_threads = io_threads, .reuse_port = reuse_port};
+             options.transport.max_message_bytes = max_message_bytes;
+             options.transport.keepalive_time_ns = Nanoseconds(keepalive_time_s);
+             options.transport.keepalive_timeout_ns = Nanoseconds(keepalive_timeout_s);
+             options.transport.max_idle_ns = Nanoseconds(max_connection_idle_s);
+             options.transport.max_age_ns = Nanoseconds(max_connection_age_s);
+             options.transport.max_age_grace_ns = Nanoseconds(max_connection_age_grace_s);
+             return std::make_unique<NativeTransport>(std::move(engine), options);
+           }),
+           py::arg("engine"), py::kw_only(), py::arg("io_threads"), py::arg("max_message_bytes"), py::arg("reuse_port"),
+           py::arg("keepalive_time_s"), py::arg("keepalive_timeout_s"), py::arg("max_connection_idle_s"),
+           py::arg("max_connection_age_s"), py::arg("max_connection_age_grace_s"))
       .def("listen", &NativeTransport::Listen, py::arg("address"))
       .def("start", &NativeTransport::Start)
       .def("drain", &NativeTransport::Drain)

@@ -80,7 +80,7 @@ class PythonCalls final : public CallHandler {
 
 class NativeTransport {
  public:
-  NativeTransport(std::shared_ptr<Engine> engine, int io_threads, size_t max_message_bytes, bool reuse_port);
+  NativeTransport(std::shared_ptr<Engine> engine, const ServerOptions& options);
   ~NativeTransport();
 
   int Listen(const std::string& address);

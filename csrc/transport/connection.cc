@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <string_view>
 #include <utility>
 
 #include "transport/stream.h"
@@ -95,8 +96,12 @@ void ConnectionSet::Remove(Connection* connection) {
   loop_.DestroyLater(std::unique_ptr<Watcher>(connection));
 }
 
-Connection::Connection(ConnectionSet* set, int fd, std::string peer) : set_(*set), fd_(fd), peer_(std::move(peer)) {
-  drain_timer_.owner = this;
+Connection::Connection(ConnectionSet* set, int fd, std::string peer)
+    : set_(*set), fd_(fd), peer_(std::move(peer)), last_read_ns_(set->loop_.now_ns()) {
+  for (Timer* timer : {&drain_timer_, &keepalive_timer_, &idle_timer_, &age_timer_}) timer->owner = this;
+  keepalive_timer_.fire = [](Timer* timer) { static_cast<Connection*>(timer->owner)->OnKeepalive(); };
+  idle_timer_.fire = [](Timer* timer) { static_cast<Connection*>(timer->owner)->OnIdle(); };
+  age_timer_.fire = [](Timer* timer) { static_cast<Connection*>(timer->owner)->OnAge(); };
   drain_timer_.fire = [](Timer* timer) {
     auto* connection = static_cast<Connection*>(timer->owner);
     nghttp2_submit_goaway(connection->session_, NGHTTP2_FLAG_NONE,
@@ -120,11 +125,53 @@ bool Connection::Open() {
   nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0,
                                         static_cast<int32_t>(options.connection_window_bytes));
   if (!set_.loop_.Watch(fd_, EPOLLIN, this).ok()) return false;
+  SetTimer(&keepalive_timer_, last_read_ns_, options.keepalive_time_ns);
+  SetTimer(&idle_timer_, last_read_ns_, options.max_idle_ns);
+  SetTimer(&age_timer_, last_read_ns_, options.max_age_ns);
   MarkDirty();
   return true;
 }
 
+void Connection::SetTimer(Timer* timer, int64_t from_ns, int64_t delay_ns) {
+  set_.loop_.timers().Set(timer, delay_ns < kNever - from_ns ? from_ns + delay_ns : kNever);
+}
+
+void Connection::OnKeepalive() {
+  const TransportOptions& options = set_.options_;
+  if (set_.loop_.now_ns() - last_read_ns_ < options.keepalive_time_ns) {
+    awaits_pong_ = false;
+    return SetTimer(&keepalive_timer_, last_read_ns_, options.keepalive_time_ns);
+  }
+  if (awaits_pong_) return Close();
+  awaits_pong_ = true;
+  nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, nullptr);
+  SetTimer(&keepalive_timer_, set_.loop_.now_ns(), options.keepalive_timeout_ns);
+  MarkDirty();
+}
+
+void Connection::OnIdle() {
+  if (streams_.empty()) Drain();  // else the end of the last call sets the timer again
+}
+
+void Connection::OnAge() {
+  if (is_draining_) return Close();
+  Drain();
+  SetTimer(&age_timer_, set_.loop_.now_ns(), set_.options_.max_age_grace_ns);
+}
+
+void Connection::OnPing() {
+  constexpr int kMaxStrikes = 2;
+  const int64_t now_ns = set_.loop_.now_ns();
+  if (now_ns - std::exchange(last_ping_ns_, now_ns) >= set_.options_.min_ping_interval_ns) return;
+  if (++ping_strikes_ <= kMaxStrikes) return;
+  static constexpr std::string_view kWhy = "too_many_pings";  // which gRPC's clients know
+  nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_),
+                        NGHTTP2_ENHANCE_YOUR_CALM, reinterpret_cast<const uint8_t*>(kWhy.data()), kWhy.size());
+  nghttp2_session_terminate_session(session_, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
 void Connection::Drain() {
+  if (std::exchange(is_draining_, true)) return;
   nghttp2_submit_shutdown_notice(session_);
   set_.loop_.timers().Set(&drain_timer_, set_.loop_.now_ns() + kDrainNoticeNs);
   MarkDirty();
@@ -136,6 +183,7 @@ void Connection::OnEvents(uint32_t epoll_events) {
   const ssize_t size = recv(fd_, set_.read_buffer_.data(), set_.read_buffer_.size(), 0);
   if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
   if (size <= 0) return Close();
+  last_read_ns_ = set_.loop_.now_ns();
   const ssize_t taken = nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(set_.read_buffer_.data()),
                                                  static_cast<size_t>(size));
   if (taken < 0) nghttp2_session_terminate_session(session_, NGHTTP2_PROTOCOL_ERROR);
@@ -176,7 +224,7 @@ void Connection::Write() {
 
 void Connection::Close() {
   if (std::exchange(is_closed_, true)) return;
-  set_.loop_.timers().Clear(&drain_timer_);
+  for (Timer* timer : {&drain_timer_, &keepalive_timer_, &idle_timer_, &age_timer_}) set_.loop_.timers().Clear(timer);
   set_.loop_.Unwatch(fd_, this);
   close(fd_);
   while (!streams_.empty()) {
@@ -213,8 +261,9 @@ int Connection::OnHeader(nghttp2_session*, const nghttp2_frame* frame, const uin
 }
 
 int Connection::OnFrame(nghttp2_session*, const nghttp2_frame* frame, void* user_data) {
-  if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
   auto* connection = static_cast<Connection*>(user_data);
+  if (frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) connection->OnPing();
+  if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
   Stream* stream = connection->StreamOf(frame->hd.stream_id);
   if (stream == nullptr) return 0;
   if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) stream->OnHeadersEnd();
@@ -234,7 +283,9 @@ int Connection::OnData(nghttp2_session* session, uint8_t, int32_t id, const uint
 }
 
 int Connection::OnFrameSent(nghttp2_session*, const nghttp2_frame* frame, void* user_data) {
-  if (frame->hd.type != NGHTTP2_HEADERS || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return 0;
+  if (frame->hd.type != NGHTTP2_HEADERS) return 0;
+  static_cast<Connection*>(user_data)->ping_strikes_ = 0;
+  if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return 0;
   if (Stream* stream = static_cast<Connection*>(user_data)->StreamOf(frame->hd.stream_id)) stream->OnAnswered();
   return 0;
 }
@@ -248,6 +299,10 @@ int Connection::OnStreamClose(nghttp2_session* session, int32_t id, uint32_t, vo
   last->place_ = stream->place_;
   connection->streams_[stream->place_] = last;
   connection->streams_.pop_back();
+  if (connection->streams_.empty()) {
+    connection->SetTimer(&connection->idle_timer_, connection->set_.loop_.now_ns(),
+                         connection->set_.options_.max_idle_ns);
+  }
   stream->OnClosed();
   return 0;
 }
@@ -259,7 +314,9 @@ ssize_t Connection::OnWantsData(nghttp2_session*, int32_t, uint8_t*, size_t size
 
 int Connection::OnSendData(nghttp2_session*, nghttp2_frame*, const uint8_t* head, size_t size,
                            nghttp2_data_source* source, void*) {
-  static_cast<Stream*>(source->ptr)->WriteChunk(head, size);
+  auto* stream = static_cast<Stream*>(source->ptr);
+  stream->connection_->ping_strikes_ = 0;
+  stream->WriteChunk(head, size);
   return 0;
 }
 

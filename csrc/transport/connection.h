@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/buffer.h"
+#include "core/clock.h"
 #include "core/status.h"
 #include "transport/call.h"
 #include "transport/event_loop.h"
@@ -29,6 +30,16 @@ struct TransportOptions {
   uint32_t max_header_bytes = 16 << 10;
   uint32_t stream_window_bytes = 1 << 20;
   uint32_t connection_window_bytes = 16 << 20;
+
+  /// A client not heard of for so long is sent a ping, and let go if it does not answer it in time.
+  int64_t keepalive_time_ns = 7'200'000'000'000;
+  int64_t keepalive_timeout_ns = 20'000'000'000;
+  /// Pings of a client that come faster than this, with nothing sent to it between them, count against it.
+  int64_t min_ping_interval_ns = 5'000'000'000;
+  /// A connection without calls for so long, or of this age, is told to go; at the end of the grace period it has to.
+  int64_t max_idle_ns = kNever;
+  int64_t max_age_ns = kNever;
+  int64_t max_age_grace_ns = kNever;
 };
 
 class Connection;
@@ -89,6 +100,11 @@ class Connection final : public Watcher {
   bool Open();
   void Drain();
   void MarkDirty();
+  void OnKeepalive();
+  void OnIdle();
+  void OnAge();
+  void OnPing();
+  void SetTimer(Timer* timer, int64_t from_ns, int64_t delay_ns);
   void Write();
   void Close();
 
@@ -117,7 +133,15 @@ class Connection final : public Watcher {
   nghttp2_session* session_ = nullptr;
   WriteQueue out_;
   std::vector<Stream*> streams_;
+  int64_t last_read_ns_;
+  int64_t last_ping_ns_ = 0;  // of the client's
+  int ping_strikes_ = 0;
+  bool awaits_pong_ = false;
+  bool is_draining_ = false;
   Timer drain_timer_;
+  Timer keepalive_timer_;
+  Timer idle_timer_;
+  Timer age_timer_;
 };
 
 }  // namespace gristmill

@@ -146,7 +146,20 @@ class NativeTransport:
     commands for a finished call are ignored.
     """
 
-    def __init__(self, engine: Engine, *, io_threads: int, max_message_bytes: int, reuse_port: bool) -> None: ...
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        io_threads: int,
+        max_message_bytes: int,
+        reuse_port: bool,
+        keepalive_time_s: float,
+        keepalive_timeout_s: float,
+        max_connection_idle_s: float,
+        max_connection_age_s: float,
+        max_connection_age_grace_s: float,
+    ) -> None:
+        """0 is no limit, of bytes and of seconds."""
     def listen(self, address: str) -> int: ...
     def start(self) -> None: ...
     def drain(self) -> None:

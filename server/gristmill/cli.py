@@ -36,6 +36,19 @@ def serve(
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 8001,
     frontend: Annotated[Frontend, typer.Option(help="What takes requests from the network.")] = Frontend.AIO,
     reuse_port: Annotated[bool, typer.Option(help="Share the port with other servers.")] = False,
+    keepalive_time_secs: Annotated[
+        float, typer.Option(min=0.001, help="A client not heard of for so long is sent a ping.")
+    ] = 7200.0,
+    keepalive_timeout_secs: Annotated[float, typer.Option(min=0.001, help="Within which it must answer.")] = 20.0,
+    max_connection_idle_secs: Annotated[
+        float, typer.Option(min=0, help="Without calls, before a connection is told to go; 0: never.")
+    ] = 0.0,
+    max_connection_age_secs: Annotated[
+        float, typer.Option(min=0, help="Before a connection is told to go; 0: never.")
+    ] = 0.0,
+    max_connection_age_grace_secs: Annotated[
+        float, typer.Option(min=0, help="For the calls on a connection of age; 0: no limit.")
+    ] = 0.0,
     io_threads: Annotated[
         int, typer.Option(min=0, help="Event loops of the native front end; 0: one for every two cores.")
     ] = 0,
@@ -74,6 +87,11 @@ def serve(
         grpc_port=grpc_port,
         frontend=frontend,
         reuse_port=reuse_port,
+        keepalive_time_s=keepalive_time_secs,
+        keepalive_timeout_s=keepalive_timeout_secs,
+        max_connection_idle_s=max_connection_idle_secs,
+        max_connection_age_s=max_connection_age_secs,
+        max_connection_age_grace_s=max_connection_age_grace_secs,
         io_threads=io_threads,
         max_message_bytes=max_message_bytes,
         model_control_mode=model_control_mode,

@@ -39,6 +39,9 @@ class ServerOptions:
     """Everything a server is started with.
 
     grpc_port: 0 lets the system choose. reuse_port: lets several servers share it.
+    keepalive_time_s: a client not heard of for so long is sent a ping, which it must answer within keepalive_timeout_s.
+    max_connection_idle_s, max_connection_age_s: after which a connection is told to go; 0 is never.
+    max_connection_age_grace_s: after which one of age is closed with the calls on it; 0 is never.
     io_threads: event loops of the native front end; 0 is one for every two cores.
     max_message_bytes: of one request or answer; -1 is no limit.
     repository_poll_s: between two scans in poll mode.
@@ -52,6 +55,11 @@ class ServerOptions:
     grpc_port: int = 8001
     frontend: Frontend = Frontend.AIO
     reuse_port: bool = False
+    keepalive_time_s: float = 7200.0
+    keepalive_timeout_s: float = 20.0
+    max_connection_idle_s: float = 0.0
+    max_connection_age_s: float = 0.0
+    max_connection_age_grace_s: float = 0.0
     io_threads: int = 0
     max_message_bytes: int = -1
     model_control_mode: ModelControlMode = ModelControlMode.NONE

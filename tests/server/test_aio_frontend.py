@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 from gristmill.frontend.aio import InferHandler, bind, create_server
+from gristmill.options import ServerOptions
 
 from .fakes import LIMIT_S, FakeBridge
 
@@ -31,7 +32,7 @@ class Running:
 async def running() -> AsyncIterator[Running]:
     bridge = FakeBridge()
     handler = InferHandler(bridge)
-    server = create_server(reuse_port=False, max_message_bytes=-1)
+    server = create_server(ServerOptions([]))
     server.add_generic_rpc_handlers([handler.rpc_handler()])
     port = bind(server, "127.0.0.1", 0)
     handler.open()
@@ -109,10 +110,10 @@ async def test_cancelled_call_is_cancelled_in_the_bridge_and_its_late_answer_dro
 
 
 async def test_port_in_use_is_an_error_that_names_it(running: Running) -> None:
-    first = create_server(reuse_port=False, max_message_bytes=-1)
+    first = create_server(ServerOptions([]))
     port = bind(first, "127.0.0.1", 0)
     await first.start()
-    second = create_server(reuse_port=False, max_message_bytes=-1)
+    second = create_server(ServerOptions([]))
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: the port is in use"):
         bind(second, "127.0.0.1", port)
     await first.stop(None)

@@ -17,6 +17,7 @@ from google.protobuf import descriptor_pb2
 from gristmill.control.inference_service import InferenceService, ServiceOptions
 from gristmill.control.services import HealthReporter, add_services
 from gristmill.frontend.aio import bind, create_server
+from gristmill.options import ServerOptions
 from gristmill.repository.loader import VersionLoader
 from gristmill.repository.manager import ManagerOptions, ModelControlMode, ModelManager
 from gristmill_protos import inference_pb2 as pb
@@ -63,7 +64,7 @@ async def running(tmp_path: Path, engine: FakeEngine, strict: bool) -> AsyncIter
         VersionLoader(engine, make_options, default_max_batch_size=64),
         reporter.set_model,
     )
-    server = create_server(reuse_port=False, max_message_bytes=-1)
+    server = create_server(ServerOptions([]))
     add_services(server, InferenceService(manager, ServiceOptions("1.2.3", strict)), reporter)
     port = bind(server, "127.0.0.1", 0)
     await server.start()

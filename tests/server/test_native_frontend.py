@@ -134,7 +134,14 @@ async def running(request: pytest.FixtureRequest, engine: Any) -> AsyncIterator[
     if request.param == "native":
         from gristmill._core import NativeTransport
 
-        transport = NativeTransport(engine, io_threads=2, max_message_bytes=0, reuse_port=False)
+        forever = dict.fromkeys(
+            (
+                *("keepalive_time_s", "keepalive_timeout_s", "max_connection_idle_s"),
+                *("max_connection_age_s", "max_connection_age_grace_s"),
+            ),
+            0.0,
+        )
+        transport = NativeTransport(engine, io_threads=2, max_message_bytes=0, reuse_port=False, **forever)
         server: Any = NativeServer(transport, [tag])
     else:
         server = grpc.aio.server(interceptors=[tag])

@@ -19,13 +19,16 @@ def create_frontend(options: ServerOptions, engine: Engine) -> AioFrontend | Nat
     from gristmill import _core
 
     if options.frontend is Frontend.AIO:
-        return AioFrontend(
-            _core.AioBridge(engine), reuse_port=options.reuse_port, max_message_bytes=options.max_message_bytes
-        )
+        return AioFrontend(_core.AioBridge(engine), options)
     transport = _core.NativeTransport(
         engine,
         io_threads=options.io_threads or max((os.cpu_count() or 1) // 2, 1),
         max_message_bytes=max(options.max_message_bytes, 0),
         reuse_port=options.reuse_port,
+        keepalive_time_s=options.keepalive_time_s,
+        keepalive_timeout_s=options.keepalive_timeout_s,
+        max_connection_idle_s=options.max_connection_idle_s,
+        max_connection_age_s=options.max_connection_age_s,
+        max_connection_age_grace_s=options.max_connection_age_grace_s,
     )
     return NativeFrontend(transport)

@@ -13,11 +13,16 @@ import grpc
 import grpc.aio
 
 if TYPE_CHECKING:
+    from gristmill.options import ServerOptions
+
     # (code, payload): the serialized response if code is 0, else the message of the error.
     Answer = tuple[int, bytes | str]
     Context = grpc.aio.ServicerContext[bytes, bytes]
 
 SERVICE = "inference.GRPCInferenceService"
+
+# gRPC keeps these in 32 bits, and takes the largest for none.
+_LONGEST_MS = 2**31 - 1
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -101,10 +106,10 @@ class InferHandler:
 class AioFrontend:
     """The grpc.aio front end of one server: its ports, its calls, and the server that takes servicers."""
 
-    def __init__(self, bridge: Bridge, *, reuse_port: bool, max_message_bytes: int) -> None:
+    def __init__(self, bridge: Bridge, options: ServerOptions) -> None:
         """`bridge` serves nobody else."""
         self._infer = InferHandler(bridge)
-        self.server = create_server(reuse_port=reuse_port, max_message_bytes=max_message_bytes)
+        self.server = create_server(options)
         self.server.add_generic_rpc_handlers([self._infer.rpc_handler()])
 
     @property
@@ -130,16 +135,24 @@ class AioFrontend:
         self._infer.close()
 
 
-def create_server(*, reuse_port: bool, max_message_bytes: int) -> grpc.aio.Server:
-    """A server without handlers or ports. `max_message_bytes`: -1 is no limit."""
+def create_server(options: ServerOptions) -> grpc.aio.Server:
+    """A server without handlers or ports."""
+    seconds = {
+        "grpc.keepalive_time_ms": options.keepalive_time_s,
+        "grpc.keepalive_timeout_ms": options.keepalive_timeout_s,
+        "grpc.max_connection_idle_ms": options.max_connection_idle_s,
+        "grpc.max_connection_age_ms": options.max_connection_age_s,
+        "grpc.max_connection_age_grace_ms": options.max_connection_age_grace_s,
+    }
     return grpc.aio.server(
         options=[
-            ("grpc.so_reuseport", int(reuse_port)),
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", max_message_bytes),
+            ("grpc.so_reuseport", int(options.reuse_port)),
+            ("grpc.max_receive_message_length", options.max_message_bytes),
+            ("grpc.max_send_message_length", options.max_message_bytes),
             # Clients may keep idle connections alive with pings; without these they are sent away as too many.
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),
+            *((name, min(int(value * 1000), _LONGEST_MS)) for name, value in seconds.items() if value > 0),
         ]
     )
 

@@ -263,6 +263,58 @@ TEST_F(ServerTest, EndsTheConnectionOfAClientThatFloodsWithPingsOrSettings) {
   }
 }
 
+constexpr int64_t kMs = 1'000'000;
+
+TEST_F(ServerTest, LetsGoOfAClientThatDoesNotAnswerPings) {
+  Start({.transport = {.keepalive_time_ns = 10 * kMs, .keepalive_timeout_ns = 10 * kMs}});
+  Http2Client silent(port_);
+  silent.Begin(GrpcHeaders("/t/Hold"), GrpcFrame("x"));  // and reads nothing from now on
+  AwaitTrue([&] { return log_.held == 1; });
+  AwaitTrue([&] { return server_->connections() == 0 && log_.cancelled == 1; });
+}
+
+TEST_F(ServerTest, KeepsAClientThatAnswersPings) {
+  Start({.transport = {.keepalive_time_ns = 5 * kMs, .keepalive_timeout_ns = 5'000 * kMs}});
+  Http2Client client(port_);
+  const int32_t id = client.Begin(GrpcHeaders("/t/Hold", {{"grpc-timeout", "100m"}}), GrpcFrame("x"));
+  EXPECT_EQ(client.Await(id).status(), "4");  // some pings later
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo"), GrpcFrame("x")).status(), "0");
+}
+
+TEST_F(ServerTest, TellsAnIdleConnectionToGoButNoneWithACall) {
+  Start({.transport = {.max_idle_ns = 300 * kMs}});
+  Http2Client client(port_);
+  const int32_t id = client.Begin(GrpcHeaders("/t/Hold", {{"grpc-timeout", "700m"}}), GrpcFrame("x"));
+  EXPECT_EQ(client.Await(id).status(), "4");
+  EXPECT_FALSE(client.has_goaway());
+  EXPECT_FALSE(client.ReadUntil([] { return false; }));
+  EXPECT_TRUE(client.has_goaway());
+  EXPECT_EQ(client.goaway_error(), 0u);
+}
+
+TEST_F(ServerTest, EndsAConnectionOfAgeAfterItsGrace) {
+  Start({.transport = {.max_age_ns = 300 * kMs, .max_age_grace_ns = 500 * kMs}});
+  Http2Client client(port_);
+  client.Begin(GrpcHeaders("/t/Hold"), GrpcFrame("x"));
+  EXPECT_TRUE(client.ReadUntil([&] { return client.has_goaway(); }));
+  EXPECT_EQ(log_.cancelled, 0);
+  EXPECT_FALSE(client.ReadUntil([] { return false; }));
+  AwaitTrue([&] { return log_.cancelled == 1; });
+}
+
+TEST_F(ServerTest, EndsTheConnectionOfAClientThatPingsTooOften) {
+  Start();
+  const std::string ping(
+      "\0\0\x08\x06\0\0\0\0\0"
+      "12345678",
+      17);
+  Http2Client client(port_);
+  EXPECT_EQ(client.Call(GrpcHeaders("/t/Echo"), GrpcFrame("x")).status(), "0");
+  client.SendRaw(ping + ping + ping + ping + ping);
+  EXPECT_FALSE(client.ReadUntil([] { return false; }));
+  EXPECT_EQ(client.goaway_error(), static_cast<uint32_t>(NGHTTP2_ENHANCE_YOUR_CALM));
+}
+
 TEST_F(ServerTest, DrainsByGoawayAndLetsCallsFinish) {
   Start();
   Http2Client client(port_);
