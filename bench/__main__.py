@@ -35,34 +35,26 @@ def main() -> int:
     mpl.use("Agg")
     console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
     try:
-        run_mlp_requests(console, quick)
-        run_direct_share(console, quick)
+        efforts: tuple[Any, Any] = (mlp_requests.Effort(1, 0.4), mlp_requests.Effort(5, 1.5))
+        run_bench(console, quick, mlp_requests, efforts, requests_table, requests_plot)
+        efforts = (direct_share.Effort(2, 0.4), direct_share.Effort(5, 2.0))
+        run_bench(console, quick, direct_share, efforts, share_table, share_plot)
     except (BuildError, MissingModelError, ServerError, H2loadError, WrongAnswerError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def run_direct_share(console: Console, quick: bool) -> None:
-    """Run bench.load.direct_share and report it."""
+def run_bench(console: Console, quick: bool, bench: Any, efforts: tuple[Any, Any], table: Any, plot: Any) -> None:
+    """Run a module of bench.load, with the first of its efforts if `quick`, and report it."""
+    name = bench.__name__.rpartition(".")[2]
     facts = facts_of_run(quick)
-    effort = direct_share.Effort(2, 0.4) if quick else direct_share.Effort(5, 2.0)
-    with console.status("direct_share"):
-        results = direct_share.run(effort)
-    console.print(share_table(results))
-    path = write_json("direct_share", {**facts, "configuration": direct_share.configuration(effort)}, results)
-    console.print(f"{path}\n{save_plot('direct_share', share_plot(results))}", highlight=False)
-
-
-def run_mlp_requests(console: Console, quick: bool) -> None:
-    """Run bench.load.mlp_requests and report it."""
-    facts = facts_of_run(quick)
-    effort = mlp_requests.Effort(1, 0.4) if quick else mlp_requests.Effort(5, 1.5)
-    with console.status("mlp_requests"):
-        results = mlp_requests.run(effort)
-    console.print(requests_table(results))
-    path = write_json("mlp_requests", {**facts, "configuration": mlp_requests.configuration(effort)}, results)
-    console.print(f"{path}\n{save_plot('mlp_requests', requests_plot(results))}", highlight=False)
+    effort = efforts[0] if quick else efforts[1]
+    with console.status(name):
+        results = bench.run(effort)
+    console.print(table(results))
+    path = write_json(name, {**facts, "configuration": bench.configuration(effort)}, results)
+    console.print(f"{path}\n{save_plot(name, plot(results))}", highlight=False)
 
 
 def facts_of_run(quick: bool) -> dict[str, Any]:

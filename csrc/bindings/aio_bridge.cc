@@ -15,8 +15,6 @@ namespace {
 
 // Below this size, letting go of the GIL costs more than decoding does.
 constexpr size_t kReleaseGilBytes = 64 << 10;
-// Finished request objects kept for reuse.
-constexpr size_t kMaxFreeRequests = 1024;
 
 ReceivedBytes View(const py::bytes& bytes) {
   const auto* data = reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(bytes.ptr()));
@@ -28,13 +26,7 @@ ReceivedBytes View(const py::bytes& bytes) {
 
 py::tuple ToTuple(py::object tag, const Completion& completion) {
   const int code = static_cast<int>(completion.status.code());
-  if (!completion.status.ok()) {
-    // A message may quote what the client sent, which need not be UTF-8.
-    const std::string& message = completion.status.message();
-    auto text = py::reinterpret_steal<py::str>(
-        PyUnicode_DecodeUTF8(message.data(), static_cast<Py_ssize_t>(message.size()), "replace"));
-    return py::make_tuple(std::move(tag), code, std::move(text));
-  }
+  if (!completion.status.ok()) return py::make_tuple(std::move(tag), code, Text(completion.status.message()));
   const std::span<const std::byte> encoded = completion.request->encoded_response.view();
   return py::make_tuple(std::move(tag), code, py::bytes(reinterpret_cast<const char*>(encoded.data()), encoded.size()));
 }
@@ -58,7 +50,7 @@ AioBridge::~AioBridge() {
 }
 
 uint64_t AioBridge::Submit(const py::bytes& serialized, py::object tag, std::optional<double> timeout_s) {
-  std::unique_ptr<InferRequest> request = NewRequest();
+  std::unique_ptr<InferRequest> request = free_requests_.Take();
   request->received = View(serialized);
   request->sink = &completions_;
   request->arrival_ns = engine_->clock().NowNs();
@@ -100,17 +92,10 @@ py::list AioBridge::Drain() {
     Completion& completion = finished_[i];
     answers[i] = ToTuple(FinishCall(completion.request->ticket), completion);
     completion.request->Reset();
-    if (free_requests_.size() < kMaxFreeRequests) free_requests_.push_back(std::move(completion.request));
+    free_requests_.Give(std::move(completion.request));
   }
   finished_.clear();
   return answers;
-}
-
-std::unique_ptr<InferRequest> AioBridge::NewRequest() {
-  if (free_requests_.empty()) return std::make_unique<InferRequest>();
-  std::unique_ptr<InferRequest> request = std::move(free_requests_.back());
-  free_requests_.pop_back();
-  return request;
 }
 
 uint64_t AioBridge::NewCall(InferRequest* request, py::object tag) {

@@ -13,6 +13,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/free_list.h"
 #include "engine/completion_queue.h"
 #include "engine/engine.h"
 
@@ -39,7 +40,6 @@ class AioBridge {
     pybind11::object tag;
   };
 
-  std::unique_ptr<InferRequest> NewRequest();
   uint64_t NewCall(InferRequest* request, pybind11::object tag);
   pybind11::object FinishCall(uint64_t ticket);
 
@@ -47,7 +47,7 @@ class AioBridge {
   CompletionQueue completions_;
   std::vector<Call> calls_;
   std::vector<uint32_t> free_calls_;
-  std::vector<std::unique_ptr<InferRequest>> free_requests_;
+  FreeList<InferRequest> free_requests_{1024};
   std::vector<std::unique_ptr<InferRequest>> submitted_;  // since the last Flush
   size_t submitted_bytes_ = 0;
   std::vector<Completion> finished_;

@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <string_view>
 #include <utility>
 
 #include "core/model_config.h"
@@ -22,6 +23,12 @@ void RegisterNativeTransport(pybind11::module_& m);
 
 /// Raises CoreError unless `status` is OK. Needs the GIL.
 void ThrowIfError(const Status& status);
+
+/// Text that quotes what a client sent, which need not be UTF-8.
+inline pybind11::str Text(std::string_view text) {
+  return pybind11::reinterpret_steal<pybind11::str>(
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+}
 
 /// Runs `call`, which returns a Status, without the GIL, then raises its error if it has one.
 template <typename Call>

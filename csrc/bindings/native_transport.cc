@@ -2,10 +2,7 @@
 #include "bindings/native_transport.h"
 
 #include <pybind11/stl.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
 
 #include "bindings/bindings.h"
@@ -22,12 +19,6 @@ constexpr std::string_view kModelInfer = "/inference.GRPCInferenceService/ModelI
 int64_t Nanoseconds(double seconds) {
   constexpr double kLongestS = 1e9;  // the nanoseconds of more would not fit
   return seconds > 0 && seconds < kLongestS ? static_cast<int64_t>(seconds * 1e9) : kNever;
-}
-
-/// Text that came from a client need not be UTF-8.
-py::str Text(std::string_view text) {
-  return py::reinterpret_steal<py::str>(
-      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
 }
 
 py::tuple MetadataToPython(const Metadata& metadata) {
@@ -58,16 +49,6 @@ py::object Payload(const CallEvent& event, const Clock& clock) {
 
 }  // namespace
 
-EventQueue::~EventQueue() {
-  if (fd_ >= 0) close(fd_);
-}
-
-Status EventQueue::Open() {
-  fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (fd_ >= 0) return Status::Ok();
-  return ResourceExhausted(std::string("cannot make an eventfd: ") + strerror(errno));
-}
-
 void EventQueue::Push(CallEvent event) {
   bool is_first = false;
   {
@@ -75,15 +56,12 @@ void EventQueue::Push(CallEvent event) {
     is_first = events_.empty();
     events_.push_back(std::move(event));
   }
-  if (!is_first) return;
-  const uint64_t one = 1;
-  (void)!write(fd_, &one, sizeof one);
+  if (is_first) ready_.Signal();
 }
 
 void EventQueue::Take(std::vector<CallEvent>* events) {
   events->clear();
-  uint64_t count = 0;
-  (void)!read(fd_, &count, sizeof count);
+  ready_.Clear();
   MutexLock lock(mu_);
   events_.swap(*events);
 }

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/event_fd.h"
 #include "core/mutex.h"
 #include "engine/engine.h"
 #include "engine/infer_service.h"
@@ -38,14 +39,13 @@ struct CallEvent {
 /// Events on their way to Python.
 class EventQueue {
  public:
-  ~EventQueue();
-  Status Open();
-  int fd() const { return fd_; }
+  Status Open() { return ready_.Open(); }
+  int fd() const { return ready_.fd(); }
   void Push(CallEvent event);
   void Take(std::vector<CallEvent>* events);
 
  private:
-  int fd_ = -1;
+  EventFd ready_;
   Mutex mu_;
   std::vector<CallEvent> events_ GUARDED_BY(mu_);
 };

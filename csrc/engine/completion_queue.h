@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/buffer.h"
+#include "core/event_fd.h"
 #include "core/infer_request.h"
 #include "core/mutex.h"
 #include "core/status.h"
@@ -27,15 +28,14 @@ class CompletionQueue final : public ResponseSink {
  public:
   /// `buffers` outlives the queue.
   explicit CompletionQueue(BufferPool* buffers);
-  ~CompletionQueue() override;
   CompletionQueue(const CompletionQueue&) = delete;
   CompletionQueue& operator=(const CompletionQueue&) = delete;
 
   /// kResourceExhausted if the process has no file descriptor left.
-  Status Open();
+  Status Open() { return ready_.Open(); }
 
   /// Readable when there is something to drain. -1 before Open.
-  int fd() const { return fd_; }
+  int fd() const { return ready_.fd(); }
 
   void Complete(std::unique_ptr<InferRequest> request, const Status& status, const InferResponse* response) override;
   void Flush() override;
@@ -45,7 +45,7 @@ class CompletionQueue final : public ResponseSink {
 
  private:
   BufferPool& buffers_;
-  int fd_ = -1;
+  EventFd ready_;
 
   Mutex mu_;
   bool signalled_ GUARDED_BY(mu_) = false;

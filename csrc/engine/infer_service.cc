@@ -6,12 +6,6 @@
 #include <utility>
 
 namespace gristmill {
-namespace {
-
-// Finished objects kept for reuse.
-constexpr size_t kMaxFree = 4096;
-
-}  // namespace
 
 Status InferService::Open() {
   if (Status status = completions_.Open(); !status.ok()) return status;
@@ -19,13 +13,7 @@ Status InferService::Open() {
 }
 
 void InferService::OnCall(Call* call) {
-  std::unique_ptr<Exchange> exchange;
-  if (free_exchanges_.empty()) {
-    exchange = std::make_unique<Exchange>();
-  } else {
-    exchange = std::move(free_exchanges_.back());
-    free_exchanges_.pop_back();
-  }
+  std::unique_ptr<Exchange> exchange = free_exchanges_.Take();
   calls_.fetch_add(1, std::memory_order_relaxed);
   exchange->call = call;
   call->handler_state = exchange.release();
@@ -42,7 +30,7 @@ void InferService::OnMessage(Call* call, Buffer message) {
 void InferService::OnHalfClose(Call* call) {
   auto* exchange = static_cast<Exchange*>(call->handler_state);
   if (!exchange->has_message) return Finish(exchange, Internal("expected one request message, got none"));
-  std::unique_ptr<InferRequest> request = NewRequest();
+  std::unique_ptr<InferRequest> request = free_requests_.Take();
   request->received = ReceivedBytes(exchange->message.view(), nullptr, nullptr);
   request->sink = &completions_;
   request->ticket = reinterpret_cast<uint64_t>(exchange);
@@ -74,26 +62,15 @@ void InferService::OnEvents(uint32_t) {
     if (completion.status.ok()) exchange->call->SendMessage(std::move(completion.request->encoded_response));
     Finish(exchange, completion.status);
     completion.request->Reset();
-    if (free_requests_.size() < kMaxFree) free_requests_.push_back(std::move(completion.request));
+    free_requests_.Give(std::move(completion.request));
   }
   finished_.clear();
-}
-
-std::unique_ptr<InferRequest> InferService::NewRequest() {
-  if (free_requests_.empty()) return std::make_unique<InferRequest>();
-  std::unique_ptr<InferRequest> request = std::move(free_requests_.back());
-  free_requests_.pop_back();
-  return request;
 }
 
 void InferService::Finish(Exchange* exchange, const Status& status) {
   Call* call = exchange->call;
   *exchange = Exchange();
-  if (free_exchanges_.size() < kMaxFree) {
-    free_exchanges_.emplace_back(exchange);
-  } else {
-    delete exchange;
-  }
+  free_exchanges_.Give(std::unique_ptr<Exchange>(exchange));
   call->Finish(status, {});
   calls_.fetch_sub(1, std::memory_order_relaxed);
 }

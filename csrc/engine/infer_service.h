@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/free_list.h"
 #include "engine/completion_queue.h"
 #include "engine/engine.h"
 #include "transport/call.h"
@@ -48,7 +49,6 @@ class InferService final : public CallHandler, public Watcher {
     InferRequest* in_flight = nullptr;
   };
 
-  std::unique_ptr<InferRequest> NewRequest();
   void Finish(Exchange* exchange, const Status& status);
 
   Engine& engine_;
@@ -57,8 +57,8 @@ class InferService final : public CallHandler, public Watcher {
   std::atomic<size_t> calls_{0};
   std::vector<Completion> finished_;
   std::vector<std::unique_ptr<InferRequest>> submitted_;
-  std::vector<std::unique_ptr<InferRequest>> free_requests_;
-  std::vector<std::unique_ptr<Exchange>> free_exchanges_;
+  FreeList<InferRequest> free_requests_{4096};
+  FreeList<Exchange> free_exchanges_{4096};
 };
 
 }  // namespace gristmill

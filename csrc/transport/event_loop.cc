@@ -2,7 +2,6 @@
 #include "transport/event_loop.h"
 
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,18 +15,14 @@ namespace gristmill {
 EventLoop::EventLoop(Clock* clock) : clock_(*clock), timers_(clock->NowNs()), now_ns_(clock->NowNs()) {}
 
 EventLoop::~EventLoop() {
-  if (wake_fd_ >= 0) close(wake_fd_);
   if (epoll_fd_ >= 0) close(epoll_fd_);
 }
 
 Status EventLoop::Open() {
   epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
-  wake_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  epoll_event event{.events = EPOLLIN, .data = {.ptr = nullptr}};
-  if (epoll_fd_ >= 0 && wake_fd_ >= 0 && epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, wake_fd_, &event) == 0) {
-    return Status::Ok();
-  }
-  return ResourceExhausted(std::string("cannot make an event loop: ") + strerror(errno));
+  if (epoll_fd_ < 0) return ResourceExhausted(std::string("cannot make an event loop: ") + strerror(errno));
+  if (Status status = wake_.Open(); !status.ok()) return status;
+  return Watch(wake_.fd(), EPOLLIN, nullptr);
 }
 
 void EventLoop::Run() {
@@ -38,8 +33,7 @@ void EventLoop::Run() {
     for (int i = 0; i < count; ++i) {
       auto* watcher = static_cast<Watcher*>(events[static_cast<size_t>(i)].data.ptr);
       if (watcher == nullptr) {
-        uint64_t wakes = 0;
-        (void)!read(wake_fd_, &wakes, sizeof wakes);
+        wake_.Clear();
       } else if (unwatched_.empty() || std::ranges::find(unwatched_, watcher) == unwatched_.end()) {
         watcher->OnEvents(events[static_cast<size_t>(i)].events);
       }
@@ -63,9 +57,7 @@ void EventLoop::Post(std::function<void()> work) {
     is_first = posted_.empty();
     posted_.push_back(std::move(work));
   }
-  if (!is_first) return;
-  const uint64_t one = 1;
-  (void)!write(wake_fd_, &one, sizeof one);
+  if (is_first) wake_.Signal();
 }
 
 void EventLoop::RunPosted() {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/clock.h"
+#include "core/event_fd.h"
 #include "core/mutex.h"
 #include "core/status.h"
 #include "transport/timer_wheel.h"
@@ -63,7 +64,7 @@ class EventLoop {
   TimerWheel timers_;
   int64_t now_ns_;
   int epoll_fd_ = -1;
-  int wake_fd_ = -1;
+  EventFd wake_;
   std::vector<std::function<void()>> turn_ends_;
   std::vector<std::function<void()>> running_;
   std::vector<std::unique_ptr<Watcher>> destroyed_later_;

@@ -242,9 +242,6 @@ async def answer(handler: Handler, context: Context) -> None:
         response = await _maybe_in_thread(implementation, request, context)
         if context.code() is grpc.StatusCode.OK or response is not None:
             await context.write(response)
-    elif inspect.isasyncgenfunction(implementation):
-        async for response in implementation(request, context):
-            await context.write(response)
     else:
         answered = implementation(request, context)
         if isinstance(answered, AsyncIterable):
