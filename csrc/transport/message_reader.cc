@@ -16,12 +16,12 @@ constexpr size_t kEagerBytes = 1 << 20;
 
 Status MessageReader::Read(std::span<const std::byte>* bytes, bool* message_is_whole) {
   *message_is_whole = false;
-  if (prefix_bytes_ < kPrefixBytes) {
-    const size_t count = std::min(kPrefixBytes - prefix_bytes_, bytes->size());
+  if (prefix_bytes_ < kMessagePrefixBytes) {
+    const size_t count = std::min(kMessagePrefixBytes - prefix_bytes_, bytes->size());
     if (count > 0) std::memcpy(prefix_.data() + prefix_bytes_, bytes->data(), count);
     prefix_bytes_ += count;
     *bytes = bytes->subspan(count);
-    if (prefix_bytes_ < kPrefixBytes) return Status::Ok();
+    if (prefix_bytes_ < kMessagePrefixBytes) return Status::Ok();
     if (Status status = BeginMessage(); !status.ok()) return status;
   }
   while (received_ < size_ && !bytes->empty()) {
@@ -49,7 +49,7 @@ Status MessageReader::BeginMessage() {
   }
   if (flag > 1) return Internal("expected a gRPC message with flag 0 or 1, got " + std::to_string(flag));
   size_ = 0;
-  for (size_t i = 1; i < kPrefixBytes; ++i) size_ = size_ << 8 | static_cast<size_t>(prefix_[i]);
+  for (size_t i = 1; i < kMessagePrefixBytes; ++i) size_ = size_ << 8 | static_cast<size_t>(prefix_[i]);
   if (max_bytes_ > 0 && size_ > max_bytes_) {
     return ResourceExhausted("received message larger than max (" + std::to_string(size_) + " vs. " +
                              std::to_string(max_bytes_) + ")");

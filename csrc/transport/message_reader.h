@@ -17,6 +17,9 @@
 
 namespace gristmill {
 
+/// Of every message: whether it is compressed, and its length.
+inline constexpr size_t kMessagePrefixBytes = 5;
+
 class MessageReader {
  public:
   /// `buffers` outlives the reader. `max_message_bytes`: 0 is no limit.
@@ -36,15 +39,13 @@ class MessageReader {
   bool within_message() const { return prefix_bytes_ > 0; }
 
  private:
-  static constexpr size_t kPrefixBytes = 5;
-
   Status BeginMessage();
   Status EndMessage();
   void Grow();
 
   BufferPool& buffers_;
   const size_t max_bytes_;
-  std::array<std::byte, kPrefixBytes> prefix_{};
+  std::array<std::byte, kMessagePrefixBytes> prefix_{};
   size_t prefix_bytes_ = 0;
   Encoding encoding_ = Encoding::kIdentity;
   size_t size_ = 0;  // of the message as it is sent

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <utility>
 
 #include "transport/compression.h"
@@ -13,7 +14,6 @@ namespace {
 
 // Parts of a message from here on are written from where they lie.
 constexpr size_t kViewFromBytes = 4096;
-constexpr size_t kPrefixBytes = 5;
 // What a header counts beyond its text (RFC 9113, 6.5.2).
 constexpr size_t kHeaderOverheadBytes = 32;
 
@@ -39,13 +39,29 @@ std::string_view CodeText(StatusCode code) {
   return index < kTexts.size() ? kTexts[index] : kTexts[2];
 }
 
-/// The headers of metadata: binary values in base64, whose texts `encoded` keeps until they are submitted.
-void AddMetadata(const Metadata& metadata, std::vector<std::string>* encoded, std::vector<nghttp2_nv>* headers) {
-  encoded->reserve(encoded->size() + metadata.size());
-  for (const auto& [name, value] : metadata) {
-    if (IsBinaryHeader(name)) encoded->push_back(Base64Encode(value));
-    headers->push_back(CopiedHeader(name, IsBinaryHeader(name) ? std::string_view(encoded->back()) : value));
+/// Headers on their way to nghttp2, which copies what is not fixed when they are submitted.
+class HeaderList {
+ public:
+  void Add(const nghttp2_nv& header) { headers_.push_back(header); }
+  void Add(const Metadata& metadata) {
+    for (const auto& [name, value] : metadata) {
+      headers_.push_back(CopiedHeader(name, IsBinaryHeader(name) ? encoded_.emplace_back(Base64Encode(value)) : value));
+    }
   }
+
+  const nghttp2_nv* data() const { return headers_.data(); }
+  size_t size() const { return headers_.size(); }
+
+ private:
+  std::vector<nghttp2_nv> headers_;
+  std::deque<std::string> encoded_;  // binary values; a deque leaves them where they are
+};
+
+const std::array<nghttp2_nv, 3>& Head() {
+  static const std::array<nghttp2_nv, 3> kHead = {FixedHeader(":status", "200"),
+                                                  FixedHeader("content-type", "application/grpc"),
+                                                  FixedHeader("grpc-accept-encoding", kAcceptedEncodings)};
+  return kHead;
 }
 
 bool IsReserved(std::string_view name) {
@@ -110,8 +126,8 @@ void Stream::OnHeader(std::string_view name, std::string_view value) {
 }
 
 void Stream::OnHeadersEnd() {
-  if (!is_post_) return Refuse(405);
-  if (!is_grpc_) return Refuse(415);
+  if (!is_post_) return Refuse("405");
+  if (!is_grpc_) return Refuse("415");
   if (header_bytes_ > set_.options_.max_header_bytes) {
     return Answer(ResourceExhausted("received initial metadata size exceeds limit (" +
                                     std::to_string(set_.options_.max_header_bytes) + ")"),
@@ -159,7 +175,7 @@ void Stream::SetReading(bool reading) {
 
 void Stream::SendInitialMetadata(const Metadata& metadata) {
   if (connection_ == nullptr || answered_ || head_submitted_) return;
-  Submit(metadata, /*has_data=*/true);
+  SubmitHead(metadata);
 }
 
 void Stream::SendMessage(Buffer message) {
@@ -171,7 +187,7 @@ void Stream::SendMessage(Buffer message) {
   }
   outgoing_.push_back({std::move(message)});
   if (!head_submitted_) {
-    Submit({}, /*has_data=*/true);
+    SubmitHead({});
   } else {
     Resume();
   }
@@ -196,7 +212,9 @@ void Stream::Answer(const Status& status, const Metadata& trailing_metadata) {
   if (head_submitted_) {
     Resume();
   } else {
-    Submit({}, /*has_data=*/false);
+    SubmitStatus();
+    head_submitted_ = true;
+    connection_->MarkDirty();
   }
 }
 
@@ -216,49 +234,49 @@ void Stream::OnDeadline(Timer* timer) {
   static_cast<Stream*>(timer->owner)->Abort(DeadlineExceeded("Deadline Exceeded"));
 }
 
-void Stream::Refuse(int http_status) {
+void Stream::Refuse(std::string_view http_status) {
   answered_ = true;
   head_submitted_ = true;
-  const nghttp2_nv header = FixedHeader(":status", http_status == 405 ? "405" : "415");
+  const nghttp2_nv header = CopiedHeader(":status", http_status);
   nghttp2_submit_response(connection_->session_, id_, &header, 1, nullptr);
   connection_->MarkDirty();
 }
 
-void Stream::Submit(const Metadata& initial_metadata, bool has_data) {
+void Stream::SubmitHead(const Metadata& initial_metadata) {
   head_submitted_ = true;
   connection_->MarkDirty();
-  static const std::array<nghttp2_nv, 3> kHead = {FixedHeader(":status", "200"),
-                                                  FixedHeader("content-type", "application/grpc"),
-                                                  FixedHeader("grpc-accept-encoding", kAcceptedEncodings)};
   nghttp2_data_provider provider{};
   provider.source.ptr = this;
   provider.read_callback = Connection::OnWantsData;
-  if (has_data && initial_metadata.empty()) {
-    nghttp2_submit_response(connection_->session_, id_, kHead.data(), kHead.size(), &provider);
+  if (initial_metadata.empty()) {
+    nghttp2_submit_response(connection_->session_, id_, Head().data(), Head().size(), &provider);
     return;
   }
-  std::vector<nghttp2_nv> headers(kHead.begin(), kHead.end());
-  std::vector<std::string> encoded;
-  AddMetadata(initial_metadata, &encoded, &headers);
-  if (!has_data) {  // the status and nothing else
-    headers.push_back(FixedHeader("grpc-status", CodeText(status_code_)));
-    if (!status_message_.empty()) headers.push_back(CopiedHeader("grpc-message", status_message_));
-    AddMetadata(trailing_metadata_, &encoded, &headers);
-  }
-  nghttp2_submit_response(connection_->session_, id_, headers.data(), headers.size(), has_data ? &provider : nullptr);
+  HeaderList headers;
+  for (const nghttp2_nv& header : Head()) headers.Add(header);
+  headers.Add(initial_metadata);
+  nghttp2_submit_response(connection_->session_, id_, headers.data(), headers.size(), &provider);
 }
 
-void Stream::SubmitTrailers() {
+void Stream::SubmitStatus() {
   static const nghttp2_nv kOk = FixedHeader("grpc-status", "0");
-  if (status_code_ == StatusCode::kOk && status_message_.empty() && trailing_metadata_.empty()) {
+  const bool is_plain_ok = status_code_ == StatusCode::kOk && status_message_.empty() && trailing_metadata_.empty();
+  if (head_submitted_ && is_plain_ok) {
     nghttp2_submit_trailer(connection_->session_, id_, &kOk, 1);
     return;
   }
-  std::vector<nghttp2_nv> headers = {FixedHeader("grpc-status", CodeText(status_code_))};
-  std::vector<std::string> encoded;
-  if (!status_message_.empty()) headers.push_back(CopiedHeader("grpc-message", status_message_));
-  AddMetadata(trailing_metadata_, &encoded, &headers);
-  nghttp2_submit_trailer(connection_->session_, id_, headers.data(), headers.size());
+  HeaderList headers;
+  if (!head_submitted_) {
+    for (const nghttp2_nv& header : Head()) headers.Add(header);
+  }
+  headers.Add(FixedHeader("grpc-status", CodeText(status_code_)));
+  if (!status_message_.empty()) headers.Add(CopiedHeader("grpc-message", status_message_));
+  headers.Add(trailing_metadata_);
+  if (head_submitted_) {
+    nghttp2_submit_trailer(connection_->session_, id_, headers.data(), headers.size());
+  } else {
+    nghttp2_submit_response(connection_->session_, id_, headers.data(), headers.size(), nullptr);
+  }
 }
 
 void Stream::Resume() {
@@ -270,7 +288,7 @@ ssize_t Stream::NextChunk(size_t max_bytes, uint32_t* flags) {
   size_t chunk = 0;
   bool is_last = true;
   if (first_outgoing_ < outgoing_.size()) {
-    const size_t left = kPrefixBytes + outgoing_[first_outgoing_].message.size() - sent_of_first_;
+    const size_t left = kMessagePrefixBytes + outgoing_[first_outgoing_].message.size() - sent_of_first_;
     chunk = std::min(left, max_bytes);
     is_last = chunk == left && first_outgoing_ + 1 == outgoing_.size();
     *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
@@ -280,7 +298,7 @@ ssize_t Stream::NextChunk(size_t max_bytes, uint32_t* flags) {
   }
   if (is_last && answered_) {
     *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-    SubmitTrailers();
+    SubmitStatus();
   }
   return static_cast<ssize_t>(chunk);
 }
@@ -292,18 +310,18 @@ void Stream::WriteChunk(const uint8_t* frame_head, size_t size) {
   if (size == 0) return;
   Outgoing& first = outgoing_[first_outgoing_];
   const std::span<const std::byte> message = first.message.view();
-  if (sent_of_first_ < kPrefixBytes) {
+  if (sent_of_first_ < kMessagePrefixBytes) {
     const auto length = static_cast<uint32_t>(message.size());
-    const std::array<std::byte, kPrefixBytes> prefix = {
+    const std::array<std::byte, kMessagePrefixBytes> prefix = {
         std::byte{0}, static_cast<std::byte>(length >> 24), static_cast<std::byte>(length >> 16),
         static_cast<std::byte>(length >> 8), static_cast<std::byte>(length)};
-    const size_t count = std::min(size, kPrefixBytes - sent_of_first_);
+    const size_t count = std::min(size, kMessagePrefixBytes - sent_of_first_);
     out.Append(std::span(prefix).subspan(sent_of_first_, count));
     sent_of_first_ += count;
     size -= count;
   }
   if (size > 0) {
-    const std::span<const std::byte> payload = message.subspan(sent_of_first_ - kPrefixBytes, size);
+    const std::span<const std::byte> payload = message.subspan(sent_of_first_ - kMessagePrefixBytes, size);
     if (size >= kViewFromBytes) {
       out.AppendView(payload);
       first.is_viewed = true;
@@ -312,7 +330,7 @@ void Stream::WriteChunk(const uint8_t* frame_head, size_t size) {
     }
     sent_of_first_ += size;
   }
-  if (sent_of_first_ < kPrefixBytes + message.size()) return;
+  if (sent_of_first_ < kMessagePrefixBytes + message.size()) return;
   if (first.is_viewed) out.Keep(std::move(first.message));
   sent_of_first_ = 0;
   if (++first_outgoing_ < outgoing_.size()) return;

@@ -52,12 +52,14 @@ class Stream final : public Call {
   friend class Connection;
   ~Stream() override;
 
-  void Refuse(int http_status);
+  void Refuse(std::string_view http_status);
   /// Ends the call for the handler, and for the client with `status`.
   void Abort(const Status& status);
   void Answer(const Status& status, const Metadata& trailing_metadata);
-  void Submit(const Metadata& initial_metadata, bool has_data);
-  void SubmitTrailers();
+  /// Messages follow.
+  void SubmitHead(const Metadata& initial_metadata);
+  /// The end of the answer: with the head, if that has not been submitted.
+  void SubmitStatus();
   void Resume();
   void CancelHandler();
   static void OnDeadline(Timer* timer);
