@@ -154,7 +154,7 @@ void Connection::OnIdle() {
 }
 
 void Connection::OnAge() {
-  if (is_draining_) return Close();
+  if (std::exchange(is_over_age_, true)) return Close();
   Drain();
   SetTimer(&age_timer_, set_.loop_.now_ns(), set_.options_.max_age_grace_ns);
 }

@@ -138,6 +138,7 @@ class Connection final : public Watcher {
   int ping_strikes_ = 0;
   bool awaits_pong_ = false;
   bool is_draining_ = false;
+  bool is_over_age_ = false;
   Timer drain_timer_;
   Timer keepalive_timer_;
   Timer idle_timer_;

@@ -147,7 +147,9 @@ Status TransportServer::Bind(const std::string& address, int* fd, int* port) con
     unlink(name.c_str());  // what an earlier server left
     *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (*fd >= 0 && bind(*fd, reinterpret_cast<sockaddr*>(&path), sizeof path) == 0) return Status::Ok();
-    return CannotListen(address, strerror(errno));
+    const int error = errno;
+    if (*fd >= 0) close(*fd);
+    return CannotListen(address, strerror(error));
   }
   const size_t colon = address.rfind(':');
   if (colon == std::string::npos) return CannotListen(address, "expected host:port, [host]:port or unix:path");

@@ -181,9 +181,9 @@ void Stream::SendInitialMetadata(const Metadata& metadata) {
 void Stream::SendMessage(Buffer message) {
   if (connection_ == nullptr || answered_) return;
   if (const size_t limit = set_.options_.max_message_bytes; limit > 0 && message.size() > limit) {
-    return Answer(ResourceExhausted("sent message larger than max (" + std::to_string(message.size()) + " vs. " +
-                                    std::to_string(limit) + ")"),
-                  {});
+    // The handler hears of it too, since no OnSent will come.
+    return Abort(ResourceExhausted("sent message larger than max (" + std::to_string(message.size()) + " vs. " +
+                                   std::to_string(limit) + ")"));
   }
   outgoing_.push_back({std::move(message)});
   if (!head_submitted_) {

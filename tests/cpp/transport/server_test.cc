@@ -184,6 +184,7 @@ TEST_F(ServerTest, HoldsToTheLimitOfMessages) {
   const Reply large = client.Call(GrpcHeaders("/t/Large"), GrpcFrame("101"));
   EXPECT_EQ(large.status(), "8");
   EXPECT_EQ(large.headers.at("grpc-message"), "sent message larger than max (101 vs. 100)");
+  EXPECT_EQ(log_.cancelled, 2);  // by the request that was too large, and by the answer
 }
 
 TEST_F(ServerTest, TellsTheHandlerOfAReset) {
@@ -300,6 +301,15 @@ TEST_F(ServerTest, EndsAConnectionOfAgeAfterItsGrace) {
   EXPECT_EQ(log_.cancelled, 0);
   EXPECT_FALSE(client.ReadUntil([] { return false; }));
   AwaitTrue([&] { return log_.cancelled == 1; });
+}
+
+TEST_F(ServerTest, AgeDoesNotCutADrainShort) {
+  Start({.transport = {.max_age_ns = 300 * kMs, .max_age_grace_ns = 60'000 * kMs}});
+  Http2Client client(port_);
+  const int32_t id = client.Begin(GrpcHeaders("/t/Hold", {{"grpc-timeout", "900m"}}), GrpcFrame("x"));
+  AwaitTrue([&] { return log_.held == 1; });
+  server_->Drain();  // before the connection is of age
+  EXPECT_EQ(client.Await(id).status(), "4");
 }
 
 TEST_F(ServerTest, EndsTheConnectionOfAClientThatPingsTooOften) {
