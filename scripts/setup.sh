@@ -116,6 +116,7 @@ find_missing_packages() {
   need build-essential have g++
   need libnghttp2-dev has_file /usr/include/nghttp2/nghttp2.h
   need zlib1g-dev has_file /usr/include/zlib.h
+  need libssl-dev has_file /usr/include/openssl/ssl.h
   need_python
   case $job in
     check | test)

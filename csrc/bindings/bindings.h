@@ -19,6 +19,7 @@ void RegisterErrors(pybind11::module_& m);
 void RegisterModel(pybind11::module_& m);
 void RegisterEngine(pybind11::module_& m);
 void RegisterAioBridge(pybind11::module_& m);
+void RegisterTls(pybind11::module_& m);
 void RegisterNativeTransport(pybind11::module_& m);
 
 /// Raises CoreError unless `status` is OK. Needs the GIL.

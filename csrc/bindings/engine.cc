@@ -92,13 +92,14 @@ void RegisterEngine(py::module_& m) {
           py::call_guard<py::gil_scoped_release>());
 
   py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine")
-      .def(py::init([](std::string plugin_directory, ParametersByBackend backend_parameters) {
+      .def(py::init([](std::string plugin_directory, ParametersByBackend backend_parameters, size_t max_answer_bytes) {
              return std::make_shared<Engine>(EngineOptions{.plugin_directory = std::move(plugin_directory),
                                                            .backend_parameters = std::move(backend_parameters),
-                                                           .buffers = {}},
+                                                           .buffers = {.max_in_use_bytes = max_answer_bytes}},
                                              &SystemClock());
            }),
-           py::kw_only(), py::arg("plugin_directory"), py::arg("backend_parameters") = ParametersByBackend{})
+           py::kw_only(), py::arg("plugin_directory"), py::arg("backend_parameters") = ParametersByBackend{},
+           py::arg("max_answer_bytes") = 0)
       .def(
           "backend_version",
           [](Engine& self, const std::string& name) {

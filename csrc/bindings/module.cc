@@ -8,5 +8,6 @@ PYBIND11_MODULE(_core, m) {
   gristmill::python::RegisterModel(m);
   gristmill::python::RegisterEngine(m);
   gristmill::python::RegisterAioBridge(m);
+  gristmill::python::RegisterTls(m);
   gristmill::python::RegisterNativeTransport(m);
 }

@@ -31,6 +31,16 @@ py::tuple MetadataToPython(const Metadata& metadata) {
   return entries;
 }
 
+py::dict AuthToPython(const AuthProperties& properties) {
+  py::dict values_by_name;
+  for (const auto& [name, value] : properties) {
+    const py::str key(name);
+    if (!values_by_name.contains(key)) values_by_name[key] = py::list();
+    values_by_name[key].cast<py::list>().append(py::bytes(value));
+  }
+  return values_by_name;
+}
+
 py::object Payload(const CallEvent& event, const Clock& clock) {
   switch (event.kind) {
     case CallEvent::Kind::kCall: {
@@ -38,7 +48,8 @@ py::object Payload(const CallEvent& event, const Clock& clock) {
       if (event.deadline_ns != kNever) {
         time_left_s = py::float_(static_cast<double>(event.deadline_ns - clock.NowNs()) / 1e9);
       }
-      return py::make_tuple(Text(event.path), MetadataToPython(event.metadata), Text(event.peer), time_left_s);
+      return py::make_tuple(Text(event.path), MetadataToPython(event.metadata), Text(event.peer), time_left_s,
+                            AuthToPython(event.auth));
     }
     case CallEvent::Kind::kMessage:
       return py::bytes(reinterpret_cast<const char*>(event.message.data()), event.message.size());
@@ -75,6 +86,7 @@ void PythonCalls::OnCall(Call* call) {
                 .path = call->path(),
                 .metadata = call->metadata(),
                 .peer = call->peer(),
+                .auth = call->auth(),
                 .deadline_ns = call->deadline_ns()});
 }
 
@@ -141,9 +153,9 @@ std::unique_ptr<LoopHandlers> NativeTransport::MakeHandlers(EventLoop* loop) {
   return handlers;
 }
 
-int NativeTransport::Listen(const std::string& address) {
+int NativeTransport::Listen(const std::string& address, std::shared_ptr<TlsContext> tls) {
   int port = 0;
-  CallWithoutGil([&] { return server_->Listen(address, &port); });
+  CallWithoutGil([&] { return server_->Listen(address, &port, std::move(tls)); });
   return port;
 }
 
@@ -181,16 +193,21 @@ void NativeTransport::OnLoopOf(uint64_t call, Work work) {
   });
 }
 
+void NativeTransport::SetEncoding(uint64_t call, int encoding) {
+  OnLoopOf(call, [encoding](PythonCalls*, Call* found) { found->SetEncoding(static_cast<Encoding>(encoding)); });
+}
+
 void NativeTransport::SendInitialMetadata(uint64_t call, Metadata metadata) {
   OnLoopOf(call, [metadata = std::move(metadata)](PythonCalls*, Call* found) { found->SendInitialMetadata(metadata); });
 }
 
-void NativeTransport::SendMessage(uint64_t call, const py::bytes& message) {
+void NativeTransport::SendMessage(uint64_t call, const py::bytes& message, bool may_compress) {
   const auto size = static_cast<size_t>(PyBytes_GET_SIZE(message.ptr()));
   // std::function copies what it holds, and a buffer has one owner.
   auto buffer = std::make_shared<Buffer>(engine_->buffers().Acquire(size));
   if (size > 0) std::memcpy(buffer->data(), PyBytes_AS_STRING(message.ptr()), size);
-  OnLoopOf(call, [buffer](PythonCalls*, Call* found) { found->SendMessage(std::move(*buffer)); });
+  OnLoopOf(call,
+           [buffer, may_compress](PythonCalls*, Call* found) { found->SendMessage(std::move(*buffer), may_compress); });
 }
 
 void NativeTransport::Finish(uint64_t call, int code, std::string details, Metadata trailing_metadata) {
@@ -205,11 +222,15 @@ void NativeTransport::ReadMore(uint64_t call) {
 
 void RegisterNativeTransport(py::module_& m) {
   py::class_<NativeTransport>(m, "NativeTransport")
-      .def(py::init([](std::shared_ptr<Engine> engine, int io_threads, size_t max_message_bytes, bool reuse_port,
+      .def(py::init([](std::shared_ptr<Engine> engine, int io_threads, size_t max_message_bytes,
+                       size_t max_received_bytes, size_t max_connection_bytes, int response_encoding, bool reuse_port,
                        double keepalive_time_s, double keepalive_timeout_s, double max_connection_idle_s,
                        double max_connection_age_s, double max_connection_age_grace_s) {
-             ServerOptions options{.io_threads = io_threads, .reuse_port = reuse_port};
+             ServerOptions options{
+                 .io_threads = io_threads, .reuse_port = reuse_port, .max_received_bytes = max_received_bytes};
              options.transport.max_message_bytes = max_message_bytes;
+             options.transport.max_connection_bytes = max_connection_bytes;
+             options.transport.response_encoding = static_cast<Encoding>(response_encoding);
              options.transport.keepalive_time_ns = Nanoseconds(keepalive_time_s);
              options.transport.keepalive_timeout_ns = Nanoseconds(keepalive_timeout_s);
              options.transport.max_idle_ns = Nanoseconds(max_connection_idle_s);
@@ -217,10 +238,11 @@ void RegisterNativeTransport(py::module_& m) {
              options.transport.max_age_grace_ns = Nanoseconds(max_connection_age_grace_s);
              return std::make_unique<NativeTransport>(std::move(engine), options);
            }),
-           py::arg("engine"), py::kw_only(), py::arg("io_threads"), py::arg("max_message_bytes"), py::arg("reuse_port"),
-           py::arg("keepalive_time_s"), py::arg("keepalive_timeout_s"), py::arg("max_connection_idle_s"),
-           py::arg("max_connection_age_s"), py::arg("max_connection_age_grace_s"))
-      .def("listen", &NativeTransport::Listen, py::arg("address"))
+           py::arg("engine"), py::kw_only(), py::arg("io_threads"), py::arg("max_message_bytes"),
+           py::arg("max_received_bytes") = 0, py::arg("max_connection_bytes") = 0, py::arg("response_encoding") = 0,
+           py::arg("reuse_port"), py::arg("keepalive_time_s"), py::arg("keepalive_timeout_s"),
+           py::arg("max_connection_idle_s"), py::arg("max_connection_age_s"), py::arg("max_connection_age_grace_s"))
+      .def("listen", &NativeTransport::Listen, py::arg("address"), py::arg("tls") = nullptr)
       .def("start", &NativeTransport::Start)
       .def("drain", &NativeTransport::Drain)
       .def("stop", &NativeTransport::Stop)
@@ -229,8 +251,9 @@ void RegisterNativeTransport(py::module_& m) {
       .def_property_readonly("infer_calls", &NativeTransport::infer_calls)
       .def("fileno", &NativeTransport::fileno)
       .def("take_events", &NativeTransport::TakeEvents)
+      .def("set_encoding", &NativeTransport::SetEncoding, py::arg("call"), py::arg("encoding"))
       .def("send_initial_metadata", &NativeTransport::SendInitialMetadata, py::arg("call"), py::arg("metadata"))
-      .def("send_message", &NativeTransport::SendMessage, py::arg("call"), py::arg("message"))
+      .def("send_message", &NativeTransport::SendMessage, py::arg("call"), py::arg("message"), py::arg("may_compress"))
       .def("finish", &NativeTransport::Finish, py::arg("call"), py::arg("code"), py::arg("details"),
            py::arg("trailing_metadata"))
       .def("read_more", &NativeTransport::ReadMore, py::arg("call"));

@@ -32,6 +32,7 @@ struct CallEvent {
   std::string path;
   Metadata metadata;
   std::string peer;
+  AuthProperties auth;
   int64_t deadline_ns = kNever;
   Buffer message;
 };
@@ -83,7 +84,7 @@ class NativeTransport {
   NativeTransport(std::shared_ptr<Engine> engine, const ServerOptions& options);
   ~NativeTransport();
 
-  int Listen(const std::string& address);
+  int Listen(const std::string& address, std::shared_ptr<TlsContext> tls);
   void Start();
   void Drain();
   /// Blocks until Python has finished every call; releases the GIL.
@@ -96,8 +97,9 @@ class NativeTransport {
 
   int fileno() const { return events_.fd(); }
   pybind11::list TakeEvents();
+  void SetEncoding(uint64_t call, int encoding);
   void SendInitialMetadata(uint64_t call, Metadata metadata);
-  void SendMessage(uint64_t call, const pybind11::bytes& message);
+  void SendMessage(uint64_t call, const pybind11::bytes& message, bool may_compress);
   void Finish(uint64_t call, int code, std::string details, Metadata trailing_metadata);
   void ReadMore(uint64_t call);
 

@@ -2,6 +2,7 @@
 #include "core/buffer.h"
 
 #include <bit>
+#include <limits>
 #include <new>
 #include <utility>
 
@@ -35,27 +36,38 @@ BufferPool::~BufferPool() {
   }
 }
 
-Buffer BufferPool::Acquire(size_t size_bytes) {
+Buffer BufferPool::Acquire(size_t size_bytes) { return Acquire(size_bytes, std::numeric_limits<size_t>::max()); }
+
+Buffer BufferPool::TryAcquire(size_t size_bytes) {
+  const size_t limit = options_.max_in_use_bytes;
+  return Acquire(size_bytes, limit > 0 ? limit : std::numeric_limits<size_t>::max());
+}
+
+Buffer BufferPool::Acquire(size_t size_bytes, size_t max_in_use_bytes) {
+  const size_t capacity = std::bit_ceil(size_bytes < kSmallestCapacity ? kSmallestCapacity : size_bytes);
   Buffer buffer;
-  buffer.pool_ = this;
-  buffer.size_ = size_bytes;
-  buffer.capacity_ = std::bit_ceil(size_bytes < kSmallestCapacity ? kSmallestCapacity : size_bytes);
   {
     MutexLock lock(mu_);
-    auto& list = idle_.at(ClassOf(buffer.capacity_));
+    if (capacity > max_in_use_bytes || in_use_bytes_ > max_in_use_bytes - capacity) return buffer;
+    in_use_bytes_ += capacity;
+    auto& list = idle_.at(ClassOf(capacity));
     if (!list.empty()) {
       buffer.data_ = list.back();
       list.pop_back();
-      retained_bytes_ -= buffer.capacity_;
+      retained_bytes_ -= capacity;
     }
   }
-  if (buffer.data_ == nullptr) buffer.data_ = Allocate(buffer.capacity_);
+  if (buffer.data_ == nullptr) buffer.data_ = Allocate(capacity);
+  buffer.pool_ = this;
+  buffer.size_ = size_bytes;
+  buffer.capacity_ = capacity;
   return buffer;
 }
 
 void BufferPool::Release(std::byte* data, size_t capacity) {
   {
     MutexLock lock(mu_);
+    in_use_bytes_ -= capacity;
     if (retained_bytes_ + capacity <= options_.max_retained_bytes) {
       idle_.at(ClassOf(capacity)).push_back(data);
       retained_bytes_ += capacity;
@@ -63,6 +75,11 @@ void BufferPool::Release(std::byte* data, size_t capacity) {
     }
   }
   Free(data);
+}
+
+size_t BufferPool::in_use_bytes() const {
+  MutexLock lock(mu_);
+  return in_use_bytes_;
 }
 
 size_t BufferPool::retained_bytes() const {

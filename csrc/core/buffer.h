@@ -5,8 +5,8 @@
 // Thread-safety: BufferPool is thread-safe: a buffer may be acquired on one thread and released on another. A Buffer is
 // a value for one thread at a time.
 // Blocking: one short uncontended lock per acquire and release, never held while memory is allocated or freed.
-// Memory: capacities are powers of two from 256 bytes; at most `max_retained_bytes` lie idle in the pool, the rest is
-// freed on release.
+// Memory: capacities are powers of two from 256 bytes, of which untouched pages cost nothing; at most
+// `max_retained_bytes` lie idle in the pool, the rest is freed on release.
 //
 //   BufferPool pool({.max_retained_bytes = 64 << 20});
 //   Buffer buffer = pool.Acquire(encoded_size);
@@ -41,6 +41,9 @@ class Buffer {
   size_t size() const { return size_; }
   std::span<const std::byte> view() const { return {data_, size_}; }
 
+  /// One that TryAcquire could not fill, or that nobody has acquired.
+  bool is_null() const { return data_ == nullptr; }
+
   /// Forgets all but the first `size_bytes`.
   void Truncate(size_t size_bytes) { size_ = size_bytes < size_ ? size_bytes : size_; }
 
@@ -57,6 +60,8 @@ class Buffer {
 struct BufferPoolOptions {
   /// Idle bytes kept for reuse. 0 keeps none.
   size_t max_retained_bytes = 64u << 20;
+  /// Bytes that TryAcquire hands out at most. 0: no limit.
+  size_t max_in_use_bytes = 0;
 };
 
 class BufferPool {
@@ -68,7 +73,11 @@ class BufferPool {
 
   /// A buffer of `size_bytes` uninitialised bytes, aligned to 64.
   Buffer Acquire(size_t size_bytes);
+  /// The same, or a null buffer if more than `max_in_use_bytes` would then be in use.
+  Buffer TryAcquire(size_t size_bytes);
 
+  /// Capacity of all buffers that are in use at this moment.
+  size_t in_use_bytes() const;
   /// Bytes lying idle at this moment.
   size_t retained_bytes() const;
 
@@ -76,10 +85,12 @@ class BufferPool {
   friend class Buffer;
   static constexpr size_t kClasses = 48;
 
+  Buffer Acquire(size_t size_bytes, size_t max_in_use_bytes);
   void Release(std::byte* data, size_t capacity);
 
   const BufferPoolOptions options_;
   mutable Mutex mu_;
+  size_t in_use_bytes_ GUARDED_BY(mu_) = 0;
   size_t retained_bytes_ GUARDED_BY(mu_) = 0;
   std::array<std::vector<std::byte*>, kClasses> idle_ GUARDED_BY(mu_);
 };

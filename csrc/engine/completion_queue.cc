@@ -11,9 +11,16 @@ CompletionQueue::CompletionQueue(BufferPool* buffers) : buffers_(*buffers) {}
 
 void CompletionQueue::Complete(std::unique_ptr<InferRequest> request, const Status& status,
                                const InferResponse* response) {
-  if (response != nullptr) request->encoded_response = EncodeInferResponse(*response, &buffers_);
+  const Status encoded = response != nullptr ? Encode(*response, request.get()) : status;
   MutexLock lock(mu_);
-  finished_.push_back({std::move(request), status});
+  finished_.push_back({std::move(request), encoded});
+}
+
+Status CompletionQueue::Encode(const InferResponse& response, InferRequest* request) {
+  request->encoded_response = EncodeInferResponse(response, &buffers_);
+  if (!request->encoded_response.is_null()) return Status::Ok();
+  return ResourceExhausted(
+      "answers that their callers have not read yet fill the server's memory for them; retry later");
 }
 
 void CompletionQueue::Flush() {

@@ -44,6 +44,8 @@ class CompletionQueue final : public ResponseSink {
   void Drain(std::vector<Completion>* completions);
 
  private:
+  Status Encode(const InferResponse& response, InferRequest* request);
+
   BufferPool& buffers_;
   EventFd ready_;
 

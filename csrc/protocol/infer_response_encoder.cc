@@ -93,7 +93,8 @@ std::byte* EncodeInto(const InferResponse& response, std::byte* out) {
 }
 
 Buffer EncodeInferResponse(const InferResponse& response, BufferPool* pool) {
-  Buffer buffer = pool->Acquire(EncodedSizeBytes(response));
+  Buffer buffer = pool->TryAcquire(EncodedSizeBytes(response));
+  if (buffer.is_null()) return buffer;
   EncodeInto(response, buffer.data());
   return buffer;
 }

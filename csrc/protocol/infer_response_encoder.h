@@ -18,7 +18,7 @@ size_t EncodedSizeBytes(const InferResponse& response);
 /// Writes the message to `out`, which has room for it, and returns the end of what was written.
 std::byte* EncodeInto(const InferResponse& response, std::byte* out);
 
-/// The message in a buffer of its exact size.
+/// The message in a buffer of its exact size; null if the pool has no more to give.
 Buffer EncodeInferResponse(const InferResponse& response, BufferPool* pool);
 
 }  // namespace gristmill

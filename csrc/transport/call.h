@@ -16,6 +16,7 @@
 
 #include "core/buffer.h"
 #include "core/status.h"
+#include "transport/compression.h"
 
 namespace gristmill {
 
@@ -25,11 +26,14 @@ class EventLoop;
 /// Names are in lower case; values whose name ends in "-bin" are the bytes, not their base64.
 using Metadata = std::vector<std::pair<std::string, std::string>>;
 
+/// What is known of who is at the other end, by the names of gRPC's auth_context. Empty without TLS.
+using AuthProperties = std::vector<std::pair<std::string, std::string>>;
+
 class CallHandler {
  public:
   virtual ~CallHandler() = default;
 
-  /// Whether calls to this handler keep their path and metadata; without, headers cost nothing.
+  /// Whether calls to this handler keep their path, metadata, peer and auth; without, headers cost nothing.
   virtual bool wants_metadata() const = 0;
 
   virtual void OnCall(Call* call) = 0;
@@ -56,17 +60,22 @@ class LoopHandlers {
 
 class Call {
  public:
-  /// E.g. "/package.Service/Method". Empty, as `metadata`, unless the handler wants them.
+  // The first four are empty unless the handler wants them.
+  /// E.g. "/package.Service/Method".
   virtual const std::string& path() const = 0;
   virtual const Metadata& metadata() const = 0;
   /// As gRPC writes addresses: "ipv4:127.0.0.1:5000".
   virtual const std::string& peer() const = 0;
+  virtual const AuthProperties& auth() const = 0;
   virtual int64_t arrival_ns() const = 0;
   /// kNever if the client set none.
   virtual int64_t deadline_ns() const = 0;
 
+  /// How messages are compressed, if the client can undo it; until something is sent. At first as the server's options
+  /// say.
+  virtual void SetEncoding(Encoding encoding) = 0;
   virtual void SendInitialMetadata(const Metadata& metadata) = 0;
-  virtual void SendMessage(Buffer message) = 0;
+  virtual void SendMessage(Buffer message, bool may_compress = true) = 0;
   virtual void Finish(const Status& status, const Metadata& trailing_metadata) = 0;
 
   /// While not reading, the client may send no more than its window. Reading at first.

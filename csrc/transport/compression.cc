@@ -16,12 +16,14 @@ namespace {
 constexpr size_t kLargestMessageBytes = size_t{1} << 30;
 constexpr size_t kSmallestBufferBytes = 4096;
 
+int WindowBits(Encoding encoding) {
+  constexpr int kGzipFormat = 16;
+  return MAX_WBITS + (encoding == Encoding::kGzip ? kGzipFormat : 0);
+}
+
 class Inflater {
  public:
-  explicit Inflater(Encoding encoding) {
-    constexpr int kGzipFormat = 16;
-    is_open_ = inflateInit2(&stream_, MAX_WBITS + (encoding == Encoding::kGzip ? kGzipFormat : 0)) == Z_OK;
-  }
+  explicit Inflater(Encoding encoding) { is_open_ = inflateInit2(&stream_, WindowBits(encoding)) == Z_OK; }
   ~Inflater() {
     if (is_open_) inflateEnd(&stream_);
   }
@@ -36,10 +38,15 @@ class Inflater {
   bool is_open_ = false;
 };
 
+/// The first `used_bytes` of `buffer` in one that is larger, or null.
 Buffer Grown(const Buffer& buffer, size_t used_bytes, size_t size_bytes, BufferPool* buffers) {
-  Buffer larger = buffers->Acquire(size_bytes);
-  if (used_bytes > 0) std::memcpy(larger.data(), buffer.data(), used_bytes);
+  Buffer larger = buffers->TryAcquire(size_bytes);
+  if (used_bytes > 0 && !larger.is_null()) std::memcpy(larger.data(), buffer.data(), used_bytes);
   return larger;
+}
+
+Status OutOfMemory() {
+  return ResourceExhausted("requests that are not answered yet fill the server's memory for them; retry later");
 }
 
 }  // namespace
@@ -49,6 +56,53 @@ std::optional<Encoding> ParseEncoding(std::string_view name) {
   if (name == "deflate") return Encoding::kDeflate;
   if (name == "gzip") return Encoding::kGzip;
   return std::nullopt;
+}
+
+std::string_view EncodingName(Encoding encoding) {
+  switch (encoding) {
+    case Encoding::kDeflate:
+      return "deflate";
+    case Encoding::kGzip:
+      return "gzip";
+    default:
+      return "identity";
+  }
+}
+
+EncodingSet ParseAcceptEncoding(std::string_view names) {
+  EncodingSet accepted;
+  while (!names.empty()) {
+    const size_t comma = std::min(names.find(','), names.size());
+    std::string_view name = names.substr(0, comma);
+    while (name.starts_with(' ')) name.remove_prefix(1);
+    while (name.ends_with(' ')) name.remove_suffix(1);
+    if (const std::optional<Encoding> encoding = ParseEncoding(name)) accepted.Add(*encoding);
+    names.remove_prefix(std::min(comma + 1, names.size()));
+  }
+  return accepted;
+}
+
+Buffer Compress(Encoding encoding, std::span<const std::byte> message, BufferPool* buffers) {
+  if (encoding == Encoding::kIdentity || message.size() < 2 || message.size() > std::numeric_limits<uInt>::max()) {
+    return {};
+  }
+  // With room for less than the message, deflate runs out of it exactly when it would not make it smaller.
+  Buffer out = buffers->TryAcquire(message.size() - 1);
+  z_stream stream{};
+  if (out.is_null() || deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, WindowBits(encoding), MAX_MEM_LEVEL,
+                                    Z_DEFAULT_STRATEGY) != Z_OK) {
+    return {};
+  }
+  stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(message.data()));  // zlib only reads it
+  stream.avail_in = static_cast<uInt>(message.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  const bool is_smaller = deflate(&stream, Z_FINISH) == Z_STREAM_END;
+  const size_t size_bytes = out.size() - stream.avail_out;
+  deflateEnd(&stream);
+  if (!is_smaller) return {};
+  out.Truncate(size_bytes);
+  return out;
 }
 
 Status Decompress(Encoding encoding, std::span<const std::byte> compressed, size_t max_bytes, BufferPool* buffers,
@@ -61,7 +115,8 @@ Status Decompress(Encoding encoding, std::span<const std::byte> compressed, size
   z_stream& stream = inflater.stream();
   stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(compressed.data()));  // zlib only reads it
   stream.avail_in = static_cast<uInt>(compressed.size());
-  Buffer out = buffers->Acquire(std::min(std::max(compressed.size() * 4, kSmallestBufferBytes), limit + 1));
+  Buffer out = buffers->TryAcquire(std::min(std::max(compressed.size() * 4, kSmallestBufferBytes), limit + 1));
+  if (out.is_null()) return OutOfMemory();
   size_t used_bytes = 0;
   while (true) {
     stream.next_out = reinterpret_cast<Bytef*>(out.data() + used_bytes);
@@ -75,6 +130,7 @@ Status Decompress(Encoding encoding, std::span<const std::byte> compressed, size
     if (result != Z_OK && result != Z_BUF_ERROR) return Internal("a compressed message does not decompress");
     if (stream.avail_out > 0) return Internal("a compressed message ends too early");
     out = Grown(out, used_bytes, std::min(out.size() * 2, limit + 1), buffers);
+    if (out.is_null()) return OutOfMemory();
   }
   if (stream.avail_in > 0) return Internal("a compressed message goes on after its end");
   out.Truncate(used_bytes);

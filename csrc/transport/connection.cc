@@ -2,12 +2,9 @@
 #include "transport/connection.h"
 
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <string_view>
 #include <utility>
 
@@ -20,9 +17,13 @@ constexpr size_t kReadBytes = 256 << 10;
 // So much is taken from nghttp2 before the socket has to take it.
 constexpr size_t kMaxUnwrittenBytes = 1 << 20;
 constexpr uint32_t kMaxFrameBytes = 1 << 20;
+// What a header counts beyond its text (RFC 9113, 6.5.2).
+constexpr size_t kHeaderOverheadBytes = 32;
 constexpr uint64_t kResetBurst = 10'000;
 constexpr uint64_t kResetsPerSecond = 1'000;
 constexpr size_t kMaxContinuations = 8;
+// A block of headers so many times over the limit is an attack: a few bytes of HPACK can stand for thousands.
+constexpr size_t kHeaderBombFactor = 16;
 // After the first GOAWAY, which names no last stream, calls that are under way to the server may still arrive.
 constexpr int64_t kDrainNoticeNs = 200'000'000;
 
@@ -61,8 +62,8 @@ ConnectionSet::~ConnectionSet() {
   nghttp2_session_callbacks_del(callbacks_);
 }
 
-void ConnectionSet::Add(int fd, std::string peer) {
-  auto* connection = new Connection(this, fd, std::move(peer));
+void ConnectionSet::Add(std::unique_ptr<Socket> socket, std::string peer) {
+  auto* connection = new Connection(this, std::move(socket), std::move(peer));
   connection->place_ = connections_.size();
   connections_.push_back(connection);
   connection_count_.store(connections_.size(), std::memory_order_relaxed);
@@ -96,12 +97,17 @@ void ConnectionSet::Remove(Connection* connection) {
   loop_.DestroyLater(std::unique_ptr<Watcher>(connection));
 }
 
-Connection::Connection(ConnectionSet* set, int fd, std::string peer)
-    : set_(*set), fd_(fd), peer_(std::move(peer)), last_read_ns_(set->loop_.now_ns()) {
-  for (Timer* timer : {&drain_timer_, &keepalive_timer_, &idle_timer_, &age_timer_}) timer->owner = this;
+Connection::Connection(ConnectionSet* set, std::unique_ptr<Socket> socket, std::string peer)
+    : set_(*set),
+      socket_(std::move(socket)),
+      peer_(std::move(peer)),
+      window_bytes_(set->options_.connection_window_bytes),
+      last_read_ns_(set->loop_.now_ns()) {
+  for (Timer* timer : Timers()) timer->owner = this;
   keepalive_timer_.fire = [](Timer* timer) { static_cast<Connection*>(timer->owner)->OnKeepalive(); };
   idle_timer_.fire = [](Timer* timer) { static_cast<Connection*>(timer->owner)->OnIdle(); };
   age_timer_.fire = [](Timer* timer) { static_cast<Connection*>(timer->owner)->OnAge(); };
+  handshake_timer_.fire = [](Timer* timer) { static_cast<Connection*>(timer->owner)->Close(); };
   drain_timer_.fire = [](Timer* timer) {
     auto* connection = static_cast<Connection*>(timer->owner);
     nghttp2_submit_goaway(connection->session_, NGHTTP2_FLAG_NONE,
@@ -117,14 +123,14 @@ bool Connection::Open() {
   const TransportOptions& options = set_.options_;
   const std::array<nghttp2_settings_entry, 4> settings = {{
       {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams},
-      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options.stream_window_bytes},
+      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, static_cast<uint32_t>(options.stream_window_bytes)},
       {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, kMaxFrameBytes},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, options.max_header_bytes},
   }};
   nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings.data(), settings.size());
-  nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0,
-                                        static_cast<int32_t>(options.connection_window_bytes));
-  if (!set_.loop_.Watch(fd_, EPOLLIN, this).ok()) return false;
+  nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, window_bytes_);
+  if (!set_.loop_.Watch(socket_->fd(), EPOLLIN, this).ok()) return false;
+  SetTimer(&handshake_timer_, last_read_ns_, options.handshake_timeout_ns);
   SetTimer(&keepalive_timer_, last_read_ns_, options.keepalive_time_ns);
   SetTimer(&idle_timer_, last_read_ns_, options.max_idle_ns);
   SetTimer(&age_timer_, last_read_ns_, options.max_age_ns);
@@ -180,14 +186,35 @@ void Connection::Drain() {
 void Connection::OnEvents(uint32_t epoll_events) {
   if ((epoll_events & EPOLLOUT) != 0) MarkDirty();
   if ((epoll_events & ~static_cast<uint32_t>(EPOLLOUT)) == 0) return;
-  const ssize_t size = recv(fd_, set_.read_buffer_.data(), set_.read_buffer_.size(), 0);
-  if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
-  if (size <= 0) return Close();
+  std::span<const std::byte> bytes;
+  const IoOutcome outcome = socket_->Read(set_.read_buffer_, &bytes);
+  if (outcome == IoOutcome::kBlocked) return;
+  if (outcome == IoOutcome::kClosed) return Close();
   last_read_ns_ = set_.loop_.now_ns();
-  const ssize_t taken = nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(set_.read_buffer_.data()),
-                                                 static_cast<size_t>(size));
-  if (taken < 0) nghttp2_session_terminate_session(session_, NGHTTP2_PROTOCOL_ERROR);
+  const ssize_t taken =
+      nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  if (taken < 0) {
+    const bool is_flood = IsHeaderBomb() || taken == NGHTTP2_ERR_FLOODED || taken == NGHTTP2_ERR_TOO_MANY_SETTINGS ||
+                          taken == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS;
+    nghttp2_session_terminate_session(session_, is_flood ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_PROTOCOL_ERROR);
+  }
   MarkDirty();  // nghttp2 may have answers of its own
+}
+
+void Connection::GrowWindows(int32_t stream_id, int32_t window_bytes) {
+  nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, stream_id, window_bytes);
+  if (window_bytes <= window_bytes_) return;
+  window_bytes_ = window_bytes;
+  nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, window_bytes);
+}
+
+const std::shared_ptr<const AuthProperties>& Connection::Auth() {
+  if (auth_ == nullptr) auth_ = std::make_shared<AuthProperties>(socket_->auth());
+  return auth_;
+}
+
+bool Connection::IsHeaderBomb() const {
+  return header_block_bytes_ > set_.options_.max_header_bytes * kHeaderBombFactor;
 }
 
 void Connection::MarkDirty() {
@@ -197,36 +224,33 @@ void Connection::MarkDirty() {
 
 void Connection::Write() {
   if (is_closed_) return;
-  WriteQueue::Outcome outcome = WriteQueue::Outcome::kWritten;
+  IoOutcome outcome = IoOutcome::kDone;
   while (true) {
-    bool is_drained = false;
-    while (out_.size_bytes() < kMaxUnwrittenBytes) {
+    bool is_drained = !socket_->is_established();
+    while (!is_drained && out_.size_bytes() < kMaxUnwrittenBytes) {
       const uint8_t* data = nullptr;
       const ssize_t size = nghttp2_session_mem_send(session_, &data);
       if (size < 0) return Close();
-      if (size == 0) {
-        is_drained = true;
-        break;
-      }
+      is_drained = size == 0;
       out_.Append({reinterpret_cast<const std::byte*>(data), static_cast<size_t>(size)});
     }
-    outcome = out_.WriteTo(fd_);
-    if (outcome == WriteQueue::Outcome::kFailed) return Close();
-    if (outcome == WriteQueue::Outcome::kBlocked || is_drained) break;
+    outcome = socket_->Write(&out_);
+    if (outcome == IoOutcome::kClosed) return Close();
+    if (outcome == IoOutcome::kBlocked || is_drained) break;
   }
-  const bool waits = outcome == WriteQueue::Outcome::kBlocked;
+  const bool waits = outcome == IoOutcome::kBlocked;
   if (waits != waits_to_write_) {
     waits_to_write_ = waits;
-    set_.loop_.Rewatch(fd_, waits ? EPOLLIN | EPOLLOUT : EPOLLIN, this);
+    set_.loop_.Rewatch(socket_->fd(), waits ? EPOLLIN | EPOLLOUT : EPOLLIN, this);
   }
   if (!waits && nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0) Close();
 }
 
 void Connection::Close() {
   if (std::exchange(is_closed_, true)) return;
-  for (Timer* timer : {&drain_timer_, &keepalive_timer_, &idle_timer_, &age_timer_}) set_.loop_.timers().Clear(timer);
-  set_.loop_.Unwatch(fd_, this);
-  close(fd_);
+  for (Timer* timer : Timers()) set_.loop_.timers().Clear(timer);
+  set_.loop_.Unwatch(socket_->fd(), this);
+  socket_.reset();
   while (!streams_.empty()) {
     Stream* stream = streams_.back();
     streams_.pop_back();
@@ -242,6 +266,7 @@ Stream* Connection::StreamOf(int32_t id) const {
 
 int Connection::OnBeginHeaders(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) {
   auto* connection = static_cast<Connection*>(user_data);
+  connection->header_block_bytes_ = 0;
   if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
   auto* stream = new Stream(connection, frame->hd.stream_id);
   stream->place_ = connection->streams_.size();
@@ -252,8 +277,13 @@ int Connection::OnBeginHeaders(nghttp2_session* session, const nghttp2_frame* fr
 
 int Connection::OnHeader(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
                          const uint8_t* value, size_t value_size, uint8_t, void* user_data) {
+  auto* connection = static_cast<Connection*>(user_data);
+  connection->header_block_bytes_ += name_size + value_size + kHeaderOverheadBytes;
+  if (connection->header_block_bytes_ > connection->set_.options_.max_header_bytes) {
+    return connection->IsHeaderBomb() ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+  }
   if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
-  if (Stream* stream = static_cast<Connection*>(user_data)->StreamOf(frame->hd.stream_id)) {
+  if (Stream* stream = connection->StreamOf(frame->hd.stream_id)) {
     stream->OnHeader({reinterpret_cast<const char*>(name), name_size},
                      {reinterpret_cast<const char*>(value), value_size});
   }
@@ -263,10 +293,13 @@ int Connection::OnHeader(nghttp2_session*, const nghttp2_frame* frame, const uin
 int Connection::OnFrame(nghttp2_session*, const nghttp2_frame* frame, void* user_data) {
   auto* connection = static_cast<Connection*>(user_data);
   if (frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) connection->OnPing();
+  if (frame->hd.type == NGHTTP2_SETTINGS) connection->set_.loop_.timers().Clear(&connection->handshake_timer_);
   if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
   Stream* stream = connection->StreamOf(frame->hd.stream_id);
   if (stream == nullptr) return 0;
-  if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) stream->OnHeadersEnd();
+  if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
+    stream->OnHeadersEnd(connection->header_block_bytes_);
+  }
   if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) stream->OnEndOfStream();
   return 0;
 }

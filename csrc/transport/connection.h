@@ -9,6 +9,7 @@
 
 #include <nghttp2/nghttp2.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -19,17 +20,24 @@
 #include "core/clock.h"
 #include "core/status.h"
 #include "transport/call.h"
+#include "transport/compression.h"
 #include "transport/event_loop.h"
+#include "transport/socket.h"
 #include "transport/write_queue.h"
 
 namespace gristmill {
 
 struct TransportOptions {
   size_t max_message_bytes = 0;  // of one received or sent; 0: no limit
+  /// Of what has come of one connection's unfinished messages, and of answers that wait for it to read; 0: no limit.
+  size_t max_connection_bytes = 0;
+  /// Of answers, for clients that can undo it.
+  Encoding response_encoding = Encoding::kIdentity;
   uint32_t max_concurrent_streams = 1024;
   uint32_t max_header_bytes = 16 << 10;
-  uint32_t stream_window_bytes = 1 << 20;
-  uint32_t connection_window_bytes = 16 << 20;
+  /// At first; windows grow for large messages, up to kMaxWindowBytes.
+  int32_t stream_window_bytes = 1 << 20;
+  int32_t connection_window_bytes = 16 << 20;
 
   /// A client not heard of for so long is sent a ping, and let go if it does not answer it in time.
   int64_t keepalive_time_ns = 7'200'000'000'000;
@@ -40,7 +48,11 @@ struct TransportOptions {
   int64_t max_idle_ns = kNever;
   int64_t max_age_ns = kNever;
   int64_t max_age_grace_ns = kNever;
+  /// Within which a new connection has to have said that it speaks HTTP/2.
+  int64_t handshake_timeout_ns = 20'000'000'000;
 };
+
+inline constexpr int32_t kMaxWindowBytes = 64 << 20;
 
 class Connection;
 class Stream;
@@ -52,8 +64,7 @@ class ConnectionSet {
   ConnectionSet(EventLoop* loop, BufferPool* buffers, LoopHandlers* handlers, const TransportOptions& options);
   ~ConnectionSet();
 
-  /// Takes over an accepted, non-blocking socket.
-  void Add(int fd, std::string peer);
+  void Add(std::unique_ptr<Socket> socket, std::string peer);
 
   /// Tells every client to take new calls elsewhere. Connections close as their last calls end.
   void Drain();
@@ -88,7 +99,7 @@ class ConnectionSet {
 
 class Connection final : public Watcher {
  public:
-  Connection(ConnectionSet* set, int fd, std::string peer);
+  Connection(ConnectionSet* set, std::unique_ptr<Socket> socket, std::string peer);
   ~Connection() override;
 
   void OnEvents(uint32_t epoll_events) override;
@@ -100,10 +111,17 @@ class Connection final : public Watcher {
   bool Open();
   void Drain();
   void MarkDirty();
+  /// Lets `stream`, and the connection, receive as much without an answer of ours.
+  void GrowWindows(int32_t stream_id, int32_t window_bytes);
+  const std::shared_ptr<const AuthProperties>& Auth();
   void OnKeepalive();
   void OnIdle();
   void OnAge();
   void OnPing();
+  bool IsHeaderBomb() const;
+  std::array<Timer*, 5> Timers() {
+    return {&drain_timer_, &keepalive_timer_, &idle_timer_, &age_timer_, &handshake_timer_};
+  }
   void SetTimer(Timer* timer, int64_t from_ns, int64_t delay_ns);
   void Write();
   void Close();
@@ -124,15 +142,20 @@ class Connection final : public Watcher {
   Stream* StreamOf(int32_t id) const;
 
   ConnectionSet& set_;
-  const int fd_;
+  std::unique_ptr<Socket> socket_;  // null once closed
   const std::string peer_;
-  size_t place_ = 0;  // in set_.connections_
+  std::shared_ptr<const AuthProperties> auth_;  // once a call has asked
+  size_t place_ = 0;                            // in set_.connections_
   bool is_dirty_ = false;
   bool is_closed_ = false;
   bool waits_to_write_ = false;
   nghttp2_session* session_ = nullptr;
   WriteQueue out_;
   std::vector<Stream*> streams_;
+  int32_t window_bytes_;
+  size_t header_block_bytes_ = 0;  // of the one that is coming in
+  size_t receiving_bytes_ = 0;     // held for messages that are not whole
+  size_t unsent_bytes_ = 0;        // of answers
   int64_t last_read_ns_;
   int64_t last_ping_ns_ = 0;  // of the client's
   int ping_strikes_ = 0;
@@ -143,6 +166,7 @@ class Connection final : public Watcher {
   Timer keepalive_timer_;
   Timer idle_timer_;
   Timer age_timer_;
+  Timer handshake_timer_;
 };
 
 }  // namespace gristmill

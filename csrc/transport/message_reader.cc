@@ -9,8 +9,13 @@
 namespace gristmill {
 namespace {
 
-// Up to here memory is taken at once; beyond it, twice what has arrived.
+// Up to here memory is taken at once; beyond it, so many times what has arrived.
 constexpr size_t kEagerBytes = 1 << 20;
+constexpr size_t kGrowth = 8;
+
+Status OutOfMemory() {
+  return ResourceExhausted("requests that are not answered yet fill the server's memory for them; retry later");
+}
 
 }  // namespace
 
@@ -25,7 +30,9 @@ Status MessageReader::Read(std::span<const std::byte>* bytes, bool* message_is_w
     if (Status status = BeginMessage(); !status.ok()) return status;
   }
   while (received_ < size_ && !bytes->empty()) {
-    if (received_ == buffer_.size()) Grow();
+    if (received_ == buffer_.size()) {
+      if (Status status = Grow(); !status.ok()) return status;
+    }
     const size_t count = std::min(buffer_.size() - received_, bytes->size());
     std::memcpy(buffer_.data() + received_, bytes->data(), count);
     received_ += count;
@@ -54,8 +61,8 @@ Status MessageReader::BeginMessage() {
     return ResourceExhausted("received message larger than max (" + std::to_string(size_) + " vs. " +
                              std::to_string(max_bytes_) + ")");
   }
-  buffer_ = buffers_.Acquire(std::min(size_, kEagerBytes));
-  return Status::Ok();
+  buffer_ = buffers_.TryAcquire(std::min(size_, kEagerBytes));
+  return buffer_.is_null() ? OutOfMemory() : Status::Ok();
 }
 
 Status MessageReader::EndMessage() {
@@ -64,10 +71,12 @@ Status MessageReader::EndMessage() {
   return Decompress(encoding_, compressed.view(), max_bytes_, &buffers_, &buffer_);
 }
 
-void MessageReader::Grow() {
-  Buffer larger = buffers_.Acquire(std::min(size_, received_ * 2));
+Status MessageReader::Grow() {
+  Buffer larger = buffers_.TryAcquire(std::min(size_, received_ * kGrowth));
+  if (larger.is_null()) return OutOfMemory();
   std::memcpy(larger.data(), buffer_.data(), received_);
   buffer_ = std::move(larger);
+  return Status::Ok();
 }
 
 }  // namespace gristmill

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // MessageReader: cuts the bytes of one direction of a call into gRPC messages, in pooled memory.
 //
-// Copies: one, of each byte into the message's buffer; a compressed message is decompressed from there.
+// Copies: one, of each byte into the message's buffer, and an eighth more as the buffer of a large one grows; a
+// compressed message is decompressed from there.
 // Memory: a message's buffer grows with what has arrived of it, not with what its prefix promises, so that a client has
 // to send what it wants kept.
-// Errors: kResourceExhausted for a message over the limit, kInternal for what is no message.
+// Errors: kResourceExhausted for a message over the limit or when the pool has no more to give, kInternal for what is
+// no message.
 #pragma once
 
 #include <array>
@@ -37,11 +39,15 @@ class MessageReader {
 
   /// Whether a message has begun and is not whole: no place for the stream to end.
   bool within_message() const { return prefix_bytes_ > 0; }
+  /// Memory of the message that has begun.
+  size_t held_bytes() const { return buffer_.size(); }
+  /// What is still to come of it, as far as is known.
+  size_t missing_bytes() const { return prefix_bytes_ == kMessagePrefixBytes ? size_ - received_ : 0; }
 
  private:
   Status BeginMessage();
   Status EndMessage();
-  void Grow();
+  Status Grow();
 
   BufferPool& buffers_;
   const size_t max_bytes_;

@@ -15,6 +15,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 namespace gristmill {
@@ -55,7 +56,8 @@ Status CannotListen(const std::string& address, const char* why) {
 
 class TransportServer::Listener final : public Watcher {
  public:
-  Listener(TransportServer* server, int fd) : server_(*server), fd_(fd) {
+  Listener(TransportServer* server, int fd, std::shared_ptr<const TlsContext> tls)
+      : server_(*server), fd_(fd), tls_(std::move(tls)) {
     pause_.owner = this;
     pause_.fire = [](Timer* timer) {
       auto* listener = static_cast<Listener*>(timer->owner);
@@ -78,9 +80,8 @@ class TransportServer::Listener final : public Watcher {
         if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ECONNABORTED) Pause();
         return;
       }
-      const int on = 1;
-      setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // fails on a unix socket, which has no delay
-      server_.Accepted(fd, PeerName(address));
+      SetTcpOptions(fd);
+      server_.Accepted(tls_ != nullptr ? tls_->Accept(fd) : std::make_unique<Socket>(fd), PeerName(address));
     }
   }
 
@@ -99,6 +100,17 @@ class TransportServer::Listener final : public Watcher {
  private:
   static constexpr int64_t kPauseNs = 100'000'000;
 
+  // They fail on a unix socket, which needs none of them.
+  void SetTcpOptions(int fd) const {
+    const int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    // The kernel lets go of a client that takes no byte for so long, dead or not.
+    const int64_t timeout_ms = server_.options_.transport.keepalive_timeout_ns / 1'000'000;
+    if (timeout_ms > std::numeric_limits<int>::max()) return;
+    const auto user_timeout_ms = static_cast<int>(timeout_ms);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof user_timeout_ms);
+  }
+
   void Pause() {
     Rewatch(0);
     EventLoop& loop = server_.loops_[0]->events;
@@ -108,6 +120,7 @@ class TransportServer::Listener final : public Watcher {
 
   TransportServer& server_;
   int fd_;
+  const std::shared_ptr<const TlsContext> tls_;
   Timer pause_;
 };
 
@@ -117,8 +130,10 @@ TransportServer::TransportServer(ServerOptions options, Clock* clock, MakeHandle
 TransportServer::~TransportServer() { Stop(); }
 
 Status TransportServer::Open() {
-  for (int i = 0; i < std::max(options_.io_threads, 1); ++i) {
-    auto loop = std::make_unique<Loop>(&clock_);
+  const int loop_count = std::max(options_.io_threads, 1);
+  const BufferPoolOptions buffers{.max_in_use_bytes = options_.max_received_bytes / static_cast<size_t>(loop_count)};
+  for (int i = 0; i < loop_count; ++i) {
+    auto loop = std::make_unique<Loop>(&clock_, buffers);
     if (Status status = loop->events.Open(); !status.ok()) return status;
     loop->handlers = make_handlers_(&loop->events);
     loop->connections =
@@ -128,10 +143,10 @@ Status TransportServer::Open() {
   return Status::Ok();
 }
 
-Status TransportServer::Listen(const std::string& address, int* port) {
+Status TransportServer::Listen(const std::string& address, int* port, std::shared_ptr<const TlsContext> tls) {
   int fd = -1;
   if (Status status = Bind(address, &fd, port); !status.ok()) return status;
-  listeners_.push_back(std::make_unique<Listener>(this, fd));
+  listeners_.push_back(std::make_unique<Listener>(this, fd, std::move(tls)));
   if (listen(fd, SOMAXCONN) != 0) return CannotListen(address, strerror(errno));
   return listeners_.back()->Watch();
 }
@@ -181,13 +196,12 @@ Status TransportServer::Bind(const std::string& address, int* fd, int* port) con
   return CannotListen(address, strerror(error));
 }
 
-void TransportServer::Accepted(int fd, std::string peer) {
+void TransportServer::Accepted(std::unique_ptr<Socket> socket, std::string peer) {
   Loop& loop = *loops_[next_loop_++ % loops_.size()];
-  if (&loop == loops_[0].get()) {
-    loop.connections->Add(fd, std::move(peer));
-  } else {
-    loop.events.Post([&loop, fd, peer = std::move(peer)] { loop.connections->Add(fd, peer); });
-  }
+  if (&loop == loops_[0].get()) return loop.connections->Add(std::move(socket), std::move(peer));
+  // std::function copies what it holds, and a socket has one owner.
+  loop.events.Post([&loop, owner = std::make_shared<std::unique_ptr<Socket>>(std::move(socket)),
+                    peer = std::move(peer)] { loop.connections->Add(std::move(*owner), peer); });
 }
 
 void TransportServer::Start() {

@@ -19,12 +19,16 @@
 #include "transport/call.h"
 #include "transport/connection.h"
 #include "transport/event_loop.h"
+#include "transport/socket.h"
+#include "transport/tls.h"
 
 namespace gristmill {
 
 struct ServerOptions {
   int io_threads = 1;
   bool reuse_port = false;
+  /// Of all received messages that are not answered yet; 0: no limit. Each loop has its part of it.
+  size_t max_received_bytes = 0;
   TransportOptions transport;
 };
 
@@ -39,7 +43,7 @@ class TransportServer {
   Status Open();
 
   /// `address`: "host:port", "[ipv6]:port" or "unix:path". `*port`: the one that was bound; 0 for a path.
-  Status Listen(const std::string& address, int* port);
+  Status Listen(const std::string& address, int* port, std::shared_ptr<const TlsContext> tls = nullptr);
 
   void Start();
   /// Takes no new connection and tells clients to take new calls elsewhere.
@@ -55,7 +59,7 @@ class TransportServer {
  private:
   class Listener;
   struct Loop {
-    explicit Loop(Clock* clock) : events(clock), buffers(BufferPoolOptions{}) {}
+    Loop(Clock* clock, const BufferPoolOptions& options) : events(clock), buffers(options) {}
 
     EventLoop events;
     BufferPool buffers;
@@ -65,7 +69,7 @@ class TransportServer {
   };
 
   Status Bind(const std::string& address, int* fd, int* port) const;
-  void Accepted(int fd, std::string peer);
+  void Accepted(std::unique_ptr<Socket> socket, std::string peer);
 
   const ServerOptions options_;
   Clock& clock_;

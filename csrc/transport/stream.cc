@@ -14,8 +14,6 @@ namespace {
 
 // Parts of a message from here on are written from where they lie.
 constexpr size_t kViewFromBytes = 4096;
-// What a header counts beyond its text (RFC 9113, 6.5.2).
-constexpr size_t kHeaderOverheadBytes = 32;
 
 nghttp2_nv Header(std::string_view name, std::string_view value, uint8_t flags) {
   // nghttp2 takes pointers to non-const and does not write through them.
@@ -76,7 +74,9 @@ Stream::Stream(Connection* connection, int32_t id)
       set_(connection->set_),
       id_(id),
       arrival_ns_(connection->set_.loop_.now_ns()),
-      reader_(&connection->set_.buffers_, connection->set_.options_.max_message_bytes) {
+      reader_(&connection->set_.buffers_, connection->set_.options_.max_message_bytes),
+      window_bytes_(connection->set_.options_.stream_window_bytes),
+      encoding_(connection->set_.options_.response_encoding) {
   deadline_timer_.fire = OnDeadline;
   deadline_timer_.owner = this;
 }
@@ -84,13 +84,12 @@ Stream::Stream(Connection* connection, int32_t id)
 Stream::~Stream() { set_.loop_.timers().Clear(&deadline_timer_); }
 
 void Stream::OnHeader(std::string_view name, std::string_view value) {
-  header_bytes_ += name.size() + value.size() + kHeaderOverheadBytes;
-  if (header_bytes_ > set_.options_.max_header_bytes) return;
   if (name == ":path") {
     handler_ = set_.handlers_.Find(value);
     if (handler_->wants_metadata()) {
       path_ = value;
       peer_ = connection_->peer_;
+      auth_ = connection_->Auth();
     }
   } else if (name == ":method") {
     is_post_ = value == "POST";
@@ -106,6 +105,11 @@ void Stream::OnHeader(std::string_view name, std::string_view value) {
     const std::optional<Encoding> encoding = ParseEncoding(value);
     has_unknown_encoding_ = !encoding;
     reader_.set_encoding(encoding.value_or(Encoding::kIdentity));
+  } else if (name == "grpc-accept-encoding") {
+    // Whoever does not compress need not know.
+    if (encoding_ != Encoding::kIdentity || (handler_ != nullptr && handler_->wants_metadata())) {
+      accepted_encodings_ = ParseAcceptEncoding(value);
+    }
   }
   if (handler_ == nullptr || !handler_->wants_metadata() || name.starts_with(':') || IsReserved(name)) return;
   if (!IsBinaryHeader(name)) {
@@ -125,10 +129,10 @@ void Stream::OnHeader(std::string_view name, std::string_view value) {
   }
 }
 
-void Stream::OnHeadersEnd() {
+void Stream::OnHeadersEnd(size_t header_bytes) {
   if (!is_post_) return Refuse("405");
   if (!is_grpc_) return Refuse("415");
-  if (header_bytes_ > set_.options_.max_header_bytes) {
+  if (header_bytes > set_.options_.max_header_bytes) {
     return Answer(ResourceExhausted("received initial metadata size exceeds limit (" +
                                     std::to_string(set_.options_.max_header_bytes) + ")"),
                   {});
@@ -157,6 +161,25 @@ void Stream::OnData(std::span<const std::byte> bytes) {
     if (Status status = reader_.Read(&bytes, &message_is_whole); !status.ok()) return Abort(status);
     if (message_is_whole) handler_->OnMessage(this, reader_.TakeMessage());
   }
+  if (reader_.held_bytes() == receiving_bytes_) return;
+  CountReceiving();
+  const size_t limit = set_.options_.max_connection_bytes;
+  if (limit > 0 && connection_->receiving_bytes_ > limit && begun_ && !answered_ && !cancelled_) {
+    return Abort(ResourceExhausted("unfinished messages of this connection hold " +
+                                   std::to_string(connection_->receiving_bytes_) + " bytes, expected at most " +
+                                   std::to_string(limit) + "; send fewer at a time"));
+  }
+  if (const size_t missing = reader_.missing_bytes(); missing > static_cast<size_t>(window_bytes_)) {
+    // So that a large message does not wait for a round trip after every window.
+    window_bytes_ = static_cast<int32_t>(std::min<size_t>(missing, kMaxWindowBytes));
+    connection_->GrowWindows(id_, window_bytes_);
+  }
+}
+
+void Stream::CountReceiving() {
+  connection_->receiving_bytes_ +=
+      reader_.held_bytes() - receiving_bytes_;  // modulo the range: right if it shrinks too
+  receiving_bytes_ = reader_.held_bytes();
 }
 
 void Stream::OnEndOfStream() {
@@ -173,19 +196,41 @@ void Stream::SetReading(bool reading) {
   connection_->MarkDirty();
 }
 
+const AuthProperties& Stream::auth() const {
+  static const AuthProperties kNone;
+  return auth_ != nullptr ? *auth_ : kNone;
+}
+
+void Stream::SetEncoding(Encoding encoding) {
+  if (!head_submitted_) encoding_ = encoding;
+}
+
 void Stream::SendInitialMetadata(const Metadata& metadata) {
   if (connection_ == nullptr || answered_ || head_submitted_) return;
   SubmitHead(metadata);
 }
 
-void Stream::SendMessage(Buffer message) {
+void Stream::SendMessage(Buffer message, bool may_compress) {
   if (connection_ == nullptr || answered_) return;
   if (const size_t limit = set_.options_.max_message_bytes; limit > 0 && message.size() > limit) {
     // The handler hears of it too, since no OnSent will come.
     return Abort(ResourceExhausted("sent message larger than max (" + std::to_string(message.size()) + " vs. " +
                                    std::to_string(limit) + ")"));
   }
-  outgoing_.push_back({std::move(message)});
+  if (const size_t limit = set_.options_.max_connection_bytes;
+      limit > 0 && connection_->unsent_bytes_ > 0 && connection_->unsent_bytes_ + message.size() > limit) {
+    return Abort(ResourceExhausted("answers of " + std::to_string(connection_->unsent_bytes_) +
+                                   " bytes wait to be read on this connection, expected at most " +
+                                   std::to_string(limit) + "; read them faster or ask for fewer at a time"));
+  }
+  bool is_compressed = false;
+  if (may_compress && encoding_ != Encoding::kIdentity && accepted_encodings_.Has(encoding_)) {
+    Buffer smaller = Compress(encoding_, message.view(), &set_.buffers_);
+    is_compressed = !smaller.is_null();
+    if (is_compressed) message = std::move(smaller);
+  }
+  connection_->unsent_bytes_ += message.size();
+  outgoing_.push_back({std::move(message), is_compressed});
   if (!head_submitted_) {
     SubmitHead({});
   } else {
@@ -219,10 +264,14 @@ void Stream::Answer(const Status& status, const Metadata& trailing_metadata) {
 }
 
 void Stream::Abort(const Status& status) {
-  outgoing_.erase(outgoing_.begin() + static_cast<ptrdiff_t>(first_outgoing_) + (sent_of_first_ > 0 ? 1 : 0),
-                  outgoing_.end());
+  DropOutgoing(first_outgoing_ + (sent_of_first_ > 0 ? 1 : 0));
   Answer(status, {});
   CancelHandler();
+}
+
+void Stream::DropOutgoing(size_t first) {
+  for (size_t i = first; i < outgoing_.size(); ++i) connection_->unsent_bytes_ -= outgoing_[i].message.size();
+  outgoing_.resize(std::min(first, outgoing_.size()));
 }
 
 void Stream::CancelHandler() {
@@ -248,12 +297,14 @@ void Stream::SubmitHead(const Metadata& initial_metadata) {
   nghttp2_data_provider provider{};
   provider.source.ptr = this;
   provider.read_callback = Connection::OnWantsData;
-  if (initial_metadata.empty()) {
+  const bool compresses = encoding_ != Encoding::kIdentity && accepted_encodings_.Has(encoding_);
+  if (initial_metadata.empty() && !compresses) {
     nghttp2_submit_response(connection_->session_, id_, Head().data(), Head().size(), &provider);
     return;
   }
   HeaderList headers;
   for (const nghttp2_nv& header : Head()) headers.Add(header);
+  if (compresses) headers.Add(FixedHeader("grpc-encoding", EncodingName(encoding_)));
   headers.Add(initial_metadata);
   nghttp2_submit_response(connection_->session_, id_, headers.data(), headers.size(), &provider);
 }
@@ -313,7 +364,7 @@ void Stream::WriteChunk(const uint8_t* frame_head, size_t size) {
   if (sent_of_first_ < kMessagePrefixBytes) {
     const auto length = static_cast<uint32_t>(message.size());
     const std::array<std::byte, kMessagePrefixBytes> prefix = {
-        std::byte{0}, static_cast<std::byte>(length >> 24), static_cast<std::byte>(length >> 16),
+        std::byte{first.is_compressed}, static_cast<std::byte>(length >> 24), static_cast<std::byte>(length >> 16),
         static_cast<std::byte>(length >> 8), static_cast<std::byte>(length)};
     const size_t count = std::min(size, kMessagePrefixBytes - sent_of_first_);
     out.Append(std::span(prefix).subspan(sent_of_first_, count));
@@ -331,6 +382,7 @@ void Stream::WriteChunk(const uint8_t* frame_head, size_t size) {
     sent_of_first_ += size;
   }
   if (sent_of_first_ < kMessagePrefixBytes + message.size()) return;
+  connection_->unsent_bytes_ -= message.size();
   if (first.is_viewed) out.Keep(std::move(first.message));
   sent_of_first_ = 0;
   if (++first_outgoing_ < outgoing_.size()) return;
@@ -345,10 +397,12 @@ void Stream::OnAnswered() {
 }
 
 void Stream::OnClosed() {
-  for (Outgoing& outgoing : outgoing_) {
-    if (outgoing.is_viewed) connection_->out_.Keep(std::move(outgoing.message));
+  if (first_outgoing_ < outgoing_.size() && outgoing_[first_outgoing_].is_viewed) {
+    connection_->unsent_bytes_ -= outgoing_[first_outgoing_].message.size();
+    connection_->out_.Keep(std::move(outgoing_[first_outgoing_++].message));
   }
-  outgoing_.clear();
+  DropOutgoing(first_outgoing_);
+  connection_->receiving_bytes_ -= receiving_bytes_;
   set_.loop_.timers().Clear(&deadline_timer_);
   connection_ = nullptr;
   if (!begun_ || finished_) {

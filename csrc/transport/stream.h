@@ -8,6 +8,7 @@
 #include <nghttp2/nghttp2.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,16 +28,18 @@ class Stream final : public Call {
   const std::string& path() const override { return path_; }
   const Metadata& metadata() const override { return metadata_; }
   const std::string& peer() const override { return peer_; }
+  const AuthProperties& auth() const override;
   int64_t arrival_ns() const override { return arrival_ns_; }
   int64_t deadline_ns() const override { return deadline_ns_; }
+  void SetEncoding(Encoding encoding) override;
   void SendInitialMetadata(const Metadata& metadata) override;
-  void SendMessage(Buffer message) override;
+  void SendMessage(Buffer message, bool may_compress) override;
   void Finish(const Status& status, const Metadata& trailing_metadata) override;
   void SetReading(bool reading) override;
 
   // What the connection tells the stream.
   void OnHeader(std::string_view name, std::string_view value);
-  void OnHeadersEnd();
+  void OnHeadersEnd(size_t header_bytes);
   void OnData(std::span<const std::byte> bytes);
   void OnEndOfStream();
   /// Trailers with the end of the stream have been written.
@@ -61,6 +64,10 @@ class Stream final : public Call {
   /// The end of the answer: with the head, if that has not been submitted.
   void SubmitStatus();
   void Resume();
+  /// Drops the messages from `first` on.
+  void DropOutgoing(size_t first);
+  /// Tells the connection how much memory the message that is coming in has.
+  void CountReceiving();
   void CancelHandler();
   static void OnDeadline(Timer* timer);
 
@@ -74,10 +81,12 @@ class Stream final : public Call {
   int64_t deadline_ns_ = kNever;
   std::string path_;
   std::string peer_;
+  std::shared_ptr<const AuthProperties> auth_;
   Metadata metadata_;
   MessageReader reader_;
+  int32_t window_bytes_;
   size_t unconsumed_bytes_ = 0;
-  size_t header_bytes_ = 0;
+  size_t receiving_bytes_ = 0;  // of the connection's
   Timer deadline_timer_;
 
   bool is_post_ = false;
@@ -94,8 +103,11 @@ class Stream final : public Call {
   // Of the answer.
   struct Outgoing {
     Buffer message;
+    bool is_compressed = false;
     bool is_viewed = false;  // by the connection's write queue
   };
+  Encoding encoding_;
+  EncodingSet accepted_encodings_;
   bool head_submitted_ = false;
   bool answered_ = false;  // with a status: nothing follows
   bool deferred_ = false;  // nghttp2 waits for Resume

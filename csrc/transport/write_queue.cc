@@ -24,15 +24,14 @@ void WriteQueue::AppendView(std::span<const std::byte> bytes) {
   size_bytes_ += bytes.size();
 }
 
-WriteQueue::Outcome WriteQueue::WriteTo(int fd) {
+IoOutcome WriteQueue::WriteTo(int fd) {
   while (size_bytes_ > 0) {
     std::array<iovec, 64> vectors;
     const size_t count = std::min(vectors.size(), parts_.size() - first_part_);
     for (size_t i = 0; i < count; ++i) {
       const Part& part = parts_[first_part_ + i];
       const size_t written = i == 0 ? written_of_part_ : 0;
-      const std::byte* data = part.data != nullptr ? part.data : small_.data() + part.offset;
-      vectors[i] = {const_cast<std::byte*>(data) + written, part.size - written};
+      vectors[i] = {const_cast<std::byte*>(BytesOf(part).data()) + written, part.size - written};
     }
     msghdr message{};
     message.msg_iov = vectors.data();
@@ -40,7 +39,7 @@ WriteQueue::Outcome WriteQueue::WriteTo(int fd) {
     const ssize_t result = sendmsg(fd, &message, MSG_NOSIGNAL);
     if (result < 0) {
       if (errno == EINTR) continue;
-      return errno == EAGAIN || errno == EWOULDBLOCK ? Outcome::kBlocked : Outcome::kFailed;
+      return errno == EAGAIN || errno == EWOULDBLOCK ? IoOutcome::kBlocked : IoOutcome::kClosed;
     }
     size_bytes_ -= static_cast<size_t>(result);
     written_of_part_ += static_cast<size_t>(result);
@@ -49,7 +48,7 @@ WriteQueue::Outcome WriteQueue::WriteTo(int fd) {
     }
   }
   Clear();
-  return Outcome::kWritten;
+  return IoOutcome::kDone;
 }
 
 void WriteQueue::Clear() {

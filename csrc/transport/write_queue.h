@@ -13,10 +13,10 @@
 
 namespace gristmill {
 
+enum class IoOutcome { kDone, kBlocked, kClosed };
+
 class WriteQueue {
  public:
-  enum class Outcome { kWritten, kBlocked, kFailed };
-
   void Append(std::span<const std::byte> bytes);
 
   /// Bytes of a buffer that is given to Keep before the caller lets go of it.
@@ -25,7 +25,16 @@ class WriteQueue {
 
   size_t size_bytes() const { return size_bytes_; }
 
-  Outcome WriteTo(int fd);
+  /// Writes until the queue is empty or the socket takes no more.
+  IoOutcome WriteTo(int fd);
+
+  /// Hands each part to `take`, in order, and forgets them.
+  template <typename Take>
+  void TakeAll(Take take) {
+    for (const Part& part : parts_) take(BytesOf(part));
+    size_bytes_ = 0;
+    Clear();
+  }
 
  private:
   /// Of `small_` if `data` is null.
@@ -35,6 +44,9 @@ class WriteQueue {
     size_t size;
   };
 
+  std::span<const std::byte> BytesOf(const Part& part) const {
+    return {part.data != nullptr ? part.data : small_.data() + part.offset, part.size};
+  }
   void Clear();
 
   std::vector<std::byte> small_;

@@ -96,7 +96,14 @@ class Engine:
     All methods are thread-safe and release the GIL when they block.
     """
 
-    def __init__(self, *, plugin_directory: str, backend_parameters: Mapping[str, Mapping[str, str]] = ...) -> None: ...
+    def __init__(
+        self,
+        *,
+        plugin_directory: str,
+        backend_parameters: Mapping[str, Mapping[str, str]] = ...,
+        max_answer_bytes: int = 0,
+    ) -> None:
+        """`max_answer_bytes`: of all answers that are not sent yet; 0 is no limit."""
     def backend_version(self, backend: str) -> str:
         """Load the backend's plugin if need be and name its runtime's version.
 
@@ -139,6 +146,16 @@ class AioBridge:
     @property
     def in_flight(self) -> int: ...
 
+class TlsContext:
+    """A server's certificate, its key, and whom its clients' certificates must come from (b"": not asked for). All PEM.
+
+    Thread-safe. CoreError(INVALID_ARGUMENT) says what is wrong with them.
+    """
+
+    def __init__(self, *, certificate_chain: bytes, private_key: bytes, client_roots: bytes) -> None: ...
+    def update(self, *, certificate_chain: bytes, private_key: bytes, client_roots: bytes) -> None:
+        """For connections from now on. After an error everything stays as it was."""
+
 class NativeTransport:
     """HTTP/2 in C++. ModelInfer goes to the engine; every other call is an exchange of events and commands.
 
@@ -152,6 +169,9 @@ class NativeTransport:
         *,
         io_threads: int,
         max_message_bytes: int,
+        max_received_bytes: int = 0,
+        max_connection_bytes: int = 0,
+        response_encoding: int = 0,
         reuse_port: bool,
         keepalive_time_s: float,
         keepalive_timeout_s: float,
@@ -159,8 +179,8 @@ class NativeTransport:
         max_connection_age_s: float,
         max_connection_age_grace_s: float,
     ) -> None:
-        """0 is no limit, of bytes and of seconds."""
-    def listen(self, address: str) -> int: ...
+        """0 is no limit, of bytes and of seconds. Encodings are numbered as in grpc.Compression."""
+    def listen(self, address: str, tls: TlsContext | None = None) -> int: ...
     def start(self) -> None: ...
     def drain(self) -> None:
         """Take no new connection, and ask clients to take new calls elsewhere."""
@@ -176,11 +196,12 @@ class NativeTransport:
     def fileno(self) -> int:
         """An eventfd, readable when `take_events` has something."""
     def take_events(self) -> list[tuple[int, int, Any]]:
-        """(kind, call, payload) in order. Payload by kind: 0, a new call: (path, metadata, peer, seconds left or None);
-        1, a message: bytes; 2, the client sends no more; 3, all messages have been sent; 4, the client has gone.
+        """(kind, call, payload) in order. Payload by kind: 0, a new call: (path, metadata, peer, seconds left or None,
+        auth); 1, a message: bytes; 2, the client sends no more; 3, all messages have been sent; 4, the client has gone.
         """
+    def set_encoding(self, call: int, encoding: int) -> None: ...
     def send_initial_metadata(self, call: int, metadata: list[tuple[str, bytes]]) -> None: ...
-    def send_message(self, call: int, message: bytes) -> None: ...
+    def send_message(self, call: int, message: bytes, may_compress: bool) -> None: ...
     def finish(self, call: int, code: int, details: str, trailing_metadata: list[tuple[str, bytes]]) -> None: ...
     def read_more(self, call: int) -> None:
         """Let the client send on: after a message its window is all that it may send."""

@@ -11,8 +11,9 @@ import uvloop
 from gristmill_client.cli import register
 
 from gristmill.core import CoreMissingError
+from gristmill.frontend.tls import TlsError
 from gristmill.logs import configure_logging
-from gristmill.options import Frontend, LogFormat, LogLevel, ServerOptions
+from gristmill.options import Compression, Frontend, LogFormat, LogLevel, ServerOptions, TlsFiles
 from gristmill.repository.errors import RepositoryError
 from gristmill.repository.manager import ModelControlMode
 from gristmill.serve import run
@@ -32,9 +33,22 @@ def gristmill() -> None:
 @app.command()
 def serve(
     model_repository: Annotated[list[Path], typer.Option(help="Directory of models; may be repeated.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",
+    host: Annotated[str, typer.Option(help="Address to listen on, or unix:path.")] = "0.0.0.0",
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 8001,
     frontend: Annotated[Frontend, typer.Option(help="What takes requests from the network.")] = Frontend.AIO,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file of the server's certificate chain; then the port speaks TLS only.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's private key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM file of authorities; then every client needs a certificate of theirs.")
+    ] = None,
+    tls_reload_secs: Annotated[
+        float, typer.Option(min=0.1, help="Between two looks at whether the TLS files have changed.")
+    ] = 10.0,
+    response_compression: Annotated[
+        Compression, typer.Option(help="Of answers, for clients that accept it.")
+    ] = Compression.NONE,
     reuse_port: Annotated[bool, typer.Option(help="Share the port with other servers.")] = False,
     keepalive_time_secs: Annotated[
         float, typer.Option(min=0.001, help="A client not heard of for so long is sent a ping.")
@@ -53,6 +67,10 @@ def serve(
         int, typer.Option(min=0, help="Event loops of the native front end; 0: one for every two cores.")
     ] = 0,
     max_message_bytes: Annotated[int, typer.Option(min=-1, help="Of one request or answer; -1: no limit.")] = -1,
+    max_buffered_bytes: Annotated[
+        int,
+        typer.Option(min=0, help="Requests and answers that the native front end may hold; 0: half of the memory."),
+    ] = 0,
     model_control_mode: Annotated[
         ModelControlMode,
         typer.Option(help="none: what is there at start; poll: follow the repository; explicit: load on request."),
@@ -79,6 +97,10 @@ def serve(
     for repository in model_repository:
         if not repository.is_dir():
             _fail(EXIT_USAGE, f"--model-repository {repository}: no such directory; create it or correct the path")
+    if (tls_certificate is None) != (tls_key is None):
+        _fail(EXIT_USAGE, "--tls-certificate and --tls-key belong together: give both or neither")
+    if tls_client_ca and not tls_certificate:
+        _fail(EXIT_USAGE, "--tls-client-ca needs --tls-certificate and --tls-key")
     if load_model and model_control_mode is not ModelControlMode.EXPLICIT:
         _fail(EXIT_USAGE, f"--load-model needs --model-control-mode explicit, not {model_control_mode}")
     options = ServerOptions(
@@ -87,6 +109,10 @@ def serve(
         grpc_port=grpc_port,
         frontend=frontend,
         reuse_port=reuse_port,
+        tls=TlsFiles(tls_certificate, tls_key, tls_client_ca) if tls_certificate and tls_key else None,
+        tls_reload_s=tls_reload_secs,
+        response_compression=response_compression,
+        max_buffered_bytes=max_buffered_bytes,
         keepalive_time_s=keepalive_time_secs,
         keepalive_timeout_s=keepalive_timeout_secs,
         max_connection_idle_s=max_connection_idle_secs,
@@ -105,7 +131,7 @@ def serve(
     )
     try:
         uvloop.run(run(options))
-    except (OSError, RepositoryError, CoreMissingError) as error:
+    except (OSError, RepositoryError, CoreMissingError, TlsError) as error:
         _fail(EXIT_FAILURE, str(error))
 
 

@@ -15,9 +15,10 @@ class CoreMissingError(Exception):
     """The compiled module cannot be imported."""
 
 
-def create_engine(*, intra_op_threads: int = 0) -> Engine:
-    """An engine with its plugins, and the runtimes that are installed, in place. 0 threads: the backend's choice.
+def create_engine(*, intra_op_threads: int = 0, max_answer_bytes: int = 0) -> Engine:
+    """An engine with its plugins, and the runtimes that are installed, in place.
 
+    intra_op_threads: 0 is the backend's choice. max_answer_bytes: of all answers not sent yet; 0 is no limit.
     A backend whose runtime is missing says so when a model needs it. Raises CoreMissingError.
     """
     try:
@@ -31,7 +32,11 @@ def create_engine(*, intra_op_threads: int = 0) -> Engine:
     if intra_op_threads > 0:
         onnxruntime["intra_op_threads"] = str(intra_op_threads)
     plugins = Path(_core.__file__).parent / "backends"
-    return _core.Engine(plugin_directory=str(plugins), backend_parameters={"onnxruntime": onnxruntime})
+    return _core.Engine(
+        plugin_directory=str(plugins),
+        backend_parameters={"onnxruntime": onnxruntime},
+        max_answer_bytes=max_answer_bytes,
+    )
 
 
 def find_onnxruntime() -> Path | None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import grpc
+
 from gristmill.repository.manager import ModelControlMode
 
 
@@ -16,6 +18,26 @@ class Frontend(StrEnum):
 
     AIO = "aio"
     NATIVE = "native"
+
+
+class Compression(StrEnum):
+    """How answers are compressed for clients that accept it."""
+
+    NONE = "none"
+    DEFLATE = "deflate"
+    GZIP = "gzip"
+
+    @property
+    def algorithm(self) -> grpc.Compression:
+        """As gRPC calls it."""
+        return _ALGORITHMS[self]
+
+
+_ALGORITHMS = {
+    Compression.NONE: grpc.Compression.NoCompression,
+    Compression.DEFLATE: grpc.Compression.Deflate,
+    Compression.GZIP: grpc.Compression.Gzip,
+}
 
 
 class LogFormat(StrEnum):
@@ -35,10 +57,27 @@ class LogLevel(StrEnum):
 
 
 @dataclass(frozen=True)
+class TlsFiles:
+    """PEM files. client_ca: whom clients' certificates must come from; None: clients need none."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    def __str__(self) -> str:
+        """For messages: the paths."""
+        return ", ".join(str(path) for path in (self.certificate, self.key, self.client_ca) if path)
+
+
+@dataclass(frozen=True)
 class ServerOptions:
     """Everything a server is started with.
 
+    host: an address, or "unix:path" for a socket, which has no port.
     grpc_port: 0 lets the system choose. reuse_port: lets several servers share it.
+    tls: None is plain text. tls_reload_s: between two looks at whether its files have changed.
+    response_compression: of answers, where the client accepts it.
+    max_buffered_bytes: of requests and answers that the native front end holds; 0 is half of the machine's memory.
     keepalive_time_s: a client not heard of for so long is sent a ping, which it must answer within keepalive_timeout_s.
     max_connection_idle_s, max_connection_age_s: after which a connection is told to go; 0 is never.
     max_connection_age_grace_s: after which one of age is closed with the calls on it; 0 is never.
@@ -55,6 +94,10 @@ class ServerOptions:
     grpc_port: int = 8001
     frontend: Frontend = Frontend.AIO
     reuse_port: bool = False
+    tls: TlsFiles | None = None
+    tls_reload_s: float = 10.0
+    response_compression: Compression = Compression.NONE
+    max_buffered_bytes: int = 0
     keepalive_time_s: float = 7200.0
     keepalive_timeout_s: float = 20.0
     max_connection_idle_s: float = 0.0

@@ -18,7 +18,8 @@ from rich.table import Table
 from gristmill.control.inference_service import InferenceService, ServiceOptions
 from gristmill.control.services import HealthReporter, add_services
 from gristmill.core import create_engine
-from gristmill.frontend import create_frontend
+from gristmill.frontend import BufferLimits, create_frontend
+from gristmill.frontend.tls import ServerTls, TlsError
 from gristmill.options import ServerOptions
 from gristmill.repository.loader import VersionLoader, core_options
 from gristmill.repository.manager import ManagerOptions, ModelControlMode, ModelManager
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _PIPE_COLUMNS = 160
 # For the answer of a call that came in just before the end to reach its client.
 _STREAM_GRACE_S = 0.5
+_UNIX = "unix:"
 
 _log = logging.getLogger(__name__)
 
@@ -56,17 +58,28 @@ class Server:
         self._service = InferenceService(self.manager, ServiceOptions(_core.__version__, options.strict_readiness))
         self._frontend = create_frontend(options, engine)
         add_services(self._frontend.server, self._service, self._reporter)
-        self._polling: asyncio.Task[None] | None = None
-        self.port = 0
+        self._background: list[asyncio.Task[None]] = []
+        self._tls: ServerTls | None = None
+        self.port = options.grpc_port
 
     @property
     def calls(self) -> int:
         """Calls of ModelInfer not yet answered."""
         return self._frontend.calls
 
+    @property
+    def address(self) -> str:
+        """Where it listens, once it is bound, in gRPC's words."""
+        host = self.options.host
+        if host.startswith(_UNIX):
+            return host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
     def bind(self) -> None:
-        """Open the port. Raises OSError."""
-        self.port = self._frontend.bind(self.options.host, self.options.grpc_port)
+        """Open the port. Raises OSError, or TlsError if its certificate cannot be used."""
+        if self.options.tls is not None:
+            self._tls = ServerTls(self.options.tls)
+        self.port = self._frontend.bind(self.address, self._tls)
 
     async def start(self) -> None:
         """Answer calls, load the models, and begin to poll. Raises RepositoryError if a repository cannot be read."""
@@ -75,13 +88,15 @@ class Server:
         await self.manager.start()
         await self._report_server()
         if self.options.model_control_mode is ModelControlMode.POLL:
-            self._polling = asyncio.create_task(self.manager.run_polling(self._wait_for_poll))
+            self._background.append(asyncio.create_task(self.manager.run_polling(self._wait_for_poll)))
+        if self._tls is not None:
+            self._background.append(asyncio.create_task(self._follow_tls_files(self._tls)))
 
     async def stop(self) -> bool:
         """Take no new call, let those in flight finish within the grace period, and say whether all did."""
         await self._reporter.shut_down()
-        if self._polling is not None:
-            self._polling.cancel()
+        for task in self._background:
+            task.cancel()
         grace_s = self.options.exit_timeout_s
         _log.info("waiting for %d requests, for at most %g s", self.calls, grace_s)
         stopping = asyncio.create_task(self._frontend.server.stop(grace_s))
@@ -100,6 +115,15 @@ class Server:
 
     async def _wait_for_poll(self) -> None:
         await asyncio.sleep(self.options.repository_poll_s)
+
+    async def _follow_tls_files(self, tls: ServerTls) -> None:
+        while True:
+            await asyncio.sleep(self.options.tls_reload_s)
+            try:
+                if await asyncio.to_thread(tls.reload):
+                    _log.info("new connections get the certificate that is in %s now", self.options.tls)
+            except TlsError as error:
+                _log.warning("the TLS files have changed and are not used: %s", error)
 
     async def _report(self, model: str, ready: bool) -> None:
         await self._reporter.set_model(model, ready)
@@ -122,13 +146,16 @@ async def run(options: ServerOptions) -> None:
     """Serve until a signal to end. A second signal ends the process at once.
 
     So does the end of the grace period, with status 0, since executors that are still busy would hold up an ordinary
-    end. Raises OSError, RepositoryError or CoreMissingError if the server cannot start.
+    end. Raises OSError, RepositoryError, TlsError or CoreMissingError if the server cannot start.
     """
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _signal_handler(ended, number))
-    server = Server(options, create_engine(intra_op_threads=options.intra_op_threads))
+    engine = create_engine(
+        intra_op_threads=options.intra_op_threads, max_answer_bytes=BufferLimits.of(options).answer_bytes
+    )
+    server = Server(options, engine)
     server.bind()
     starting = asyncio.create_task(server.start())
     ending = asyncio.create_task(ended.wait())
@@ -145,7 +172,8 @@ async def run(options: ServerOptions) -> None:
 async def _announce(server: Server) -> None:
     console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
     console.print(index_table(await server.manager.index()))
-    console.print(f"gRPC ({server.options.frontend}) listening on {server.options.host}:{server.port}", highlight=False)
+    protocol = "gRPC over TLS" if server.options.tls else "gRPC"
+    console.print(f"{protocol} ({server.options.frontend}) listening on {server.address}", highlight=False)
     sys.stdout.flush()
 
 

@@ -29,7 +29,7 @@ GRISTMILL = Path(sys.executable).parent / "gristmill"
 #: Generous: waits end when their condition holds, so the limit only decides how long a failure takes.
 LIMIT_S = 60.0
 
-_LISTENING = re.compile(r"listening on \S+:(\d+)")
+_LISTENING = re.compile(r"listening on (\S+)")
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
@@ -42,15 +42,15 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 @dataclass
 class RunningServer:
-    """A server process that has reported its port."""
+    """A server process that has reported its address."""
 
     process: subprocess.Popen[str]
-    port: int
+    url: str
     output: list[str] = field(default_factory=list)
 
     @property
-    def url(self) -> str:
-        return f"127.0.0.1:{self.port}"
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
     def client(self) -> triton.InferenceServerClient:
         return triton.InferenceServerClient(self.url)
@@ -67,10 +67,13 @@ class RunningServer:
 
 
 @contextmanager
-def serve(repository: Path, *arguments: str, frontend: str) -> Iterator[RunningServer]:
+def serve(
+    repository: Path, *arguments: str, frontend: str, is_ready: Callable[[str], bool] | None = None
+) -> Iterator[RunningServer]:
     """Start a server on a port of its own choice and wait until it is ready.
 
-    When the block ends, the server is ended if the test has not done so.
+    `is_ready` asks the address given, where tritonclient cannot without more ado. When the block ends, the server is
+    ended if the test has not done so.
     """
     command = [GRISTMILL, "serve", "--model-repository", repository, "--frontend", frontend]
     command += ["--host", "127.0.0.1", "--grpc-port", "0"]
@@ -78,15 +81,18 @@ def serve(repository: Path, *arguments: str, frontend: str) -> Iterator[RunningS
         [str(word) for word in (*command, *arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     output: list[str] = []
-    port: queue.Queue[int] = queue.Queue()
-    reader = threading.Thread(target=_read, args=(process, output, port), daemon=True)
+    url: queue.Queue[str] = queue.Queue()
+    reader = threading.Thread(target=_read, args=(process, output, url), daemon=True)
     reader.start()
     try:
-        found = port.get(timeout=LIMIT_S)
+        found = url.get(timeout=LIMIT_S)
         assert found, "the server ended before it listened:\n" + "".join(output)
         server = RunningServer(process, found, output)
-        with server.client() as client:
-            wait_until(client.is_server_ready, "the server to be ready")
+        if is_ready is not None:
+            wait_until(lambda: is_ready(found), "the server to be ready")
+        else:
+            with server.client() as client:
+                wait_until(client.is_server_ready, "the server to be ready")
         yield server
     finally:
         if process.poll() is None:
@@ -100,13 +106,13 @@ def serve(repository: Path, *arguments: str, frontend: str) -> Iterator[RunningS
         reader.join(LIMIT_S)
 
 
-def _read(process: subprocess.Popen[str], output: list[str], port: queue.Queue[int]) -> None:
+def _read(process: subprocess.Popen[str], output: list[str], url: queue.Queue[str]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
         output.append(line)
         if match := _LISTENING.search(line):
-            port.put(int(match[1]))
-    port.put(0)
+            url.put(match[1])
+    url.put("")
 
 
 def run_gristmill(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

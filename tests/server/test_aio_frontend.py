@@ -34,7 +34,7 @@ async def running() -> AsyncIterator[Running]:
     handler = InferHandler(bridge)
     server = create_server(ServerOptions([]))
     server.add_generic_rpc_handlers([handler.rpc_handler()])
-    port = bind(server, "127.0.0.1", 0)
+    port = bind(server, "127.0.0.1:0")
     handler.open()
     await server.start()
     async with grpc.aio.insecure_channel(
@@ -111,9 +111,9 @@ async def test_cancelled_call_is_cancelled_in_the_bridge_and_its_late_answer_dro
 
 async def test_port_in_use_is_an_error_that_names_it(running: Running) -> None:
     first = create_server(ServerOptions([]))
-    port = bind(first, "127.0.0.1", 0)
+    port = bind(first, "127.0.0.1:0")
     await first.start()
     second = create_server(ServerOptions([]))
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: the port is in use"):
-        bind(second, "127.0.0.1", port)
+        bind(second, f"127.0.0.1:{port}")
     await first.stop(None)

@@ -66,7 +66,7 @@ async def running(tmp_path: Path, engine: FakeEngine, strict: bool) -> AsyncIter
     )
     server = create_server(ServerOptions([]))
     add_services(server, InferenceService(manager, ServiceOptions("1.2.3", strict)), reporter)
-    port = bind(server, "127.0.0.1", 0)
+    port = bind(server, "127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Running(manager, reporter, channel)

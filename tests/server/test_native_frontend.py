@@ -3,18 +3,26 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
+import trustme
 from gristmill.core import create_engine
 from gristmill.frontend.native import NativeServer
 from gristmill.frontend.native_call import EventKind
+from gristmill.frontend.tls import ServerTls
+from gristmill.options import TlsFiles
 
 LIMIT_S = 20.0
+
+#: What both servers say of a client with a certificate.
+_KNOWN = ("transport_security_type", "x509_common_name", "x509_subject_alternative_name", "x509_pem_cert")
 
 
 class Servicer:
@@ -52,6 +60,20 @@ class Servicer:
     async def crash(self, request: bytes, context: Any) -> bytes:
         raise ValueError("crashed")
 
+    async def compress(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        context.set_compression(grpc.Compression.Gzip)
+        yield request
+        context.disable_next_message_compression()
+        yield request
+
+    async def compress_too_late(self, request: bytes, context: Any) -> bytes:
+        await context.send_initial_metadata(())
+        context.set_compression(grpc.Compression.Gzip)
+        return request
+
+    async def who(self, request: bytes, context: Any) -> bytes:
+        return repr((context.peer_identities(), context.peer_identity_key(), dict(context.auth_context()))).encode()
+
     async def hold(self, request: bytes, context: Any) -> bytes:
         self.held.set()
         try:
@@ -84,8 +106,12 @@ class Servicer:
         return {
             **{
                 name: unary(getattr(self, name))
-                for name in ("echo", "in_thread", "describe", "abort", "set_status", "crash", "hold")
+                for name in (
+                    *("echo", "in_thread", "describe", "abort", "set_status", "crash", "hold"),
+                    *("compress_too_late", "who"),
+                )
             },
+            "compress": grpc.unary_stream_rpc_method_handler(self.compress),
             "count": grpc.unary_stream_rpc_method_handler(self.count),
             "write": grpc.unary_stream_rpc_method_handler(self.write),
             "join": grpc.stream_unary_rpc_method_handler(self.join),
@@ -113,8 +139,9 @@ class Tag(grpc.aio.ServerInterceptor):
 
 
 class Running:
-    def __init__(self, server: Any, servicer: Servicer, tag: Tag, channel: grpc.aio.Channel) -> None:
+    def __init__(self, server: Any, servicer: Servicer, tag: Tag, channel: grpc.aio.Channel, port: int) -> None:
         self.server = server
+        self.port = port
         self.servicer = servicer
         self.tag = tag
         self.channel = channel
@@ -154,7 +181,7 @@ async def running(request: pytest.FixtureRequest, engine: Any) -> AsyncIterator[
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Running(server, servicer, tag, channel)
+        yield Running(server, servicer, tag, channel, port)
     await server.stop(None)
 
 
@@ -249,6 +276,78 @@ async def test_streams_both_ways(running: Running) -> None:
     assert await read.read() is grpc.aio.EOF
 
 
+class CountingProxy:
+    """Between a client and a server on `port`: how many bytes the server sends."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.bytes_from_server = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, counts: bool) -> None:
+            while data := await source.read(65536):
+                self.bytes_from_server += len(data) * counts
+                sink.write(data)
+                await sink.drain()
+            sink.close()
+
+        await asyncio.gather(
+            pump(reader, server_writer, False), pump(server_reader, writer, True), return_exceptions=True
+        )
+
+
+async def test_servicers_choose_how_answers_are_compressed(running: Running) -> None:
+    proxy = CountingProxy(running.port)
+    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    url = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    async with listener, grpc.aio.insecure_channel(url) as channel:
+        stream = channel.unary_stream("/t/compress")(bytes(100_000), timeout=LIMIT_S)
+        assert await stream.read() == bytes(100_000)
+        assert proxy.bytes_from_server < 150_000  # one of the two is not compressed
+        assert await stream.read() == bytes(100_000)
+        assert 100_000 < proxy.bytes_from_server < 110_000
+        assert await channel.unary_unary("/t/echo")(bytes(100_000), timeout=LIMIT_S) == bytes(100_000)
+        assert proxy.bytes_from_server > 200_000
+        with pytest.raises(grpc.aio.AioRpcError):
+            await channel.unary_unary("/t/compress_too_late")(b"", timeout=LIMIT_S)
+
+
+async def test_without_tls_nobody_is_known(running: Running) -> None:
+    assert (await running.channel.unary_unary("/t/who")(b"", timeout=LIMIT_S)).startswith(b"(None, None, ")
+
+
+async def test_both_servers_know_a_client_by_its_certificate(engine: Any, tmp_path: Path) -> None:
+    from gristmill._core import NativeTransport
+
+    authority = trustme.CA()
+    own, client = authority.issue_cert("localhost"), authority.issue_cert("alice.test", "bob.test", common_name="Alice")
+    paths = [tmp_path / name for name in ("certificate", "key", "ca")]
+    for path, blob in zip(paths, (own.cert_chain_pems[0], own.private_key_pem, authority.cert_pem), strict=True):
+        path.write_bytes(blob.bytes())
+    tls = ServerTls(TlsFiles(*paths))
+    credentials = grpc.ssl_channel_credentials(
+        authority.cert_pem.bytes(), client.private_key_pem.bytes(), client.cert_chain_pems[0].bytes()
+    )
+    forever = ("keepalive_time_s", "keepalive_timeout_s", "max_connection_idle_s", "max_connection_age_s")
+    limits = dict.fromkeys((*forever, "max_connection_age_grace_s"), 0.0)
+    transport = NativeTransport(engine, io_threads=1, max_message_bytes=0, reuse_port=False, **limits)
+    servers: list[Any] = [NativeServer(transport), grpc.aio.server()]
+    ports = [transport.listen("127.0.0.1:0", tls.context), servers[1].add_secure_port("127.0.0.1:0", tls.credentials())]
+    known = []
+    for server, port in zip(servers, ports, strict=True):
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t", Servicer().handlers()),))
+        await server.start()
+        async with grpc.aio.secure_channel(f"localhost:{port}", credentials) as channel:
+            answer = await channel.unary_unary("/t/who")(b"", timeout=LIMIT_S)
+        identities, key, auth = ast.literal_eval(answer.decode())
+        known.append((list(identities), key, {name: auth[name] for name in _KNOWN}))
+        await server.stop(None)
+    assert known[0] == known[1]
+    assert known[0][:2] == ([b"alice.test", b"bob.test"], "x509_subject_alternative_name")
+
+
 async def test_interceptors_see_every_call(running: Running) -> None:
     assert await running.unary("echo")(b"x") == b"x"
     refused = await failure(running.unary("echo")(b"x", metadata=(("refuse", "yes"),)))
@@ -295,7 +394,7 @@ async def test_a_call_that_is_cancelled_before_it_begins_is_finished_too() -> No
     transport: Any = SilentTransport()
     server = NativeServer(transport)
     transport.events = [
-        (EventKind.CALL, 7, ("/t/echo", (), "ipv4:1", None)),
+        (EventKind.CALL, 7, ("/t/echo", (), "ipv4:1", None, {})),
         (EventKind.MESSAGE, 7, b""),
         (EventKind.CANCEL, 7, None),
         (EventKind.MESSAGE, 8, b"of a call that is over"),

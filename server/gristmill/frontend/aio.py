@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 if TYPE_CHECKING:
+    from gristmill.frontend.tls import ServerTls
     from gristmill.options import ServerOptions
 
     # (code, payload): the serialized response if code is 0, else the message of the error.
@@ -117,9 +118,9 @@ class AioFrontend:
         """Calls of ModelInfer not yet answered."""
         return self._infer.calls
 
-    def bind(self, host: str, port: int) -> int:
-        """Open a port and return its number. Raises OSError if that cannot be had."""
-        return bind(self.server, host, port)
+    def bind(self, address: str, tls: ServerTls | None = None) -> int:
+        """Listen on "host:port", "[ipv6]:port" or "unix:path"; returns the port. Raises OSError."""
+        return bind(self.server, address, tls)
 
     async def start(self) -> None:
         """Take calls."""
@@ -145,6 +146,7 @@ def create_server(options: ServerOptions) -> grpc.aio.Server:
         "grpc.max_connection_age_grace_ms": options.max_connection_age_grace_s,
     }
     return grpc.aio.server(
+        compression=options.response_compression.algorithm,
         options=[
             ("grpc.so_reuseport", int(options.reuse_port)),
             ("grpc.max_receive_message_length", options.max_message_bytes),
@@ -153,14 +155,15 @@ def create_server(options: ServerOptions) -> grpc.aio.Server:
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),
             *((name, min(int(value * 1000), _LONGEST_MS)) for name, value in seconds.items() if value > 0),
-        ]
+        ],
     )
 
 
-def bind(server: grpc.aio.Server, host: str, port: int) -> int:
-    """Open a port and return its number. Raises OSError if that cannot be had."""
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def bind(server: grpc.aio.Server, address: str, tls: ServerTls | None = None) -> int:
+    """Listen on an address and return its port. Raises OSError if that cannot be had."""
     try:
-        return server.add_insecure_port(address)
+        if tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, tls.credentials())
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}: the port is in use or not allowed; choose another") from error

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
 
     from gristmill.frontend.native_call import Entries
+    from gristmill.frontend.tls import ServerTls
 
 # Between two looks at what a server that is stopping waits for.
 _POLL_S = 0.01
@@ -42,12 +43,14 @@ class NativeFrontend:
         """Calls of ModelInfer not yet answered."""
         return self._transport.infer_calls
 
-    def bind(self, host: str, port: int) -> int:
-        """Open a port and return its number. Raises OSError if that cannot be had."""
+    def bind(self, address: str, tls: ServerTls | None = None) -> int:
+        """Listen on "host:port", "[ipv6]:port" or "unix:path"; returns the port. Raises OSError."""
+        from gristmill._core import CoreError
+
         try:
-            return self.server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        except RuntimeError as error:
-            raise OSError(str(error)) from error
+            return self._transport.listen(address, tls.context if tls else None)
+        except CoreError as error:
+            raise OSError(error.message) from error
 
     async def start(self) -> None:
         """Take calls."""
@@ -89,8 +92,8 @@ class NativeServer(grpc.aio.Server):
         return self._transport.listen(address)
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
-        """Raise NotImplementedError: this server has no TLS yet; `--frontend aio` has none either."""
-        raise NotImplementedError("the native front end does not serve TLS")
+        """Raise TypeError: gRPC's credentials do not show their certificates; NativeFrontend.bind takes a ServerTls."""
+        raise TypeError(f"expected NativeFrontend.bind with a ServerTls, got {type(server_credentials).__name__}")
 
     async def start(self) -> None:
         """Take connections."""
@@ -135,8 +138,8 @@ class NativeServer(grpc.aio.Server):
     def _take_events(self) -> None:
         for kind, number, payload in self._transport.take_events():
             if kind == EventKind.CALL:
-                path, metadata, peer, time_left_s = payload
-                call = Call(self._transport, number, path, metadata, peer, time_left_s)
+                path, metadata, peer, time_left_s, auth = payload
+                call = Call(self._transport, number, path, metadata, peer, time_left_s, auth)
                 self._calls[number] = call
                 context = Context(call)
                 call.task = self._loop.create_task(self._serve(call, context))

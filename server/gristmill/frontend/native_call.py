@@ -17,8 +17,13 @@ import grpc
 import grpc.aio
 
 if TYPE_CHECKING:
+    from gristmill._core import TlsContext
+
     Handler = grpc.RpcMethodHandler[Any, Any]
     Entries = tuple[tuple[str, str | bytes], ...]
+
+# In the order in which gRPC takes a certificate's name from them.
+_IDENTITY_KEYS = ("x509_subject_alternative_name", "x509_common_name")
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -36,14 +41,15 @@ class EventKind(IntEnum):
 class Transport(Protocol):
     """What this front end needs of the core's NativeTransport."""
 
-    def listen(self, address: str) -> int: ...
+    def listen(self, address: str, tls: TlsContext | None = None) -> int: ...
     def start(self) -> None: ...
     def drain(self) -> None: ...
     def stop(self) -> None: ...
     def fileno(self) -> int: ...
     def take_events(self) -> list[tuple[int, int, Any]]: ...
+    def set_encoding(self, call: int, encoding: int) -> None: ...
     def send_initial_metadata(self, call: int, metadata: list[tuple[str, bytes]]) -> None: ...
-    def send_message(self, call: int, message: bytes) -> None: ...
+    def send_message(self, call: int, message: bytes, may_compress: bool) -> None: ...
     def finish(self, call: int, code: int, details: str, trailing_metadata: list[tuple[str, bytes]]) -> None: ...
     def read_more(self, call: int) -> None: ...
     @property
@@ -58,14 +64,22 @@ class Call:
     """What the transport tells of one call, and what it is told."""
 
     def __init__(
-        self, transport: Transport, number: int, path: str, metadata: Entries, peer: str, time_left_s: float | None
+        self,
+        transport: Transport,
+        number: int,
+        path: str,
+        metadata: Entries,
+        peer: str,
+        time_left_s: float | None,
+        auth: Mapping[str, list[bytes]],
     ) -> None:
-        """`metadata`, `peer` and `time_left_s` are what the client's headers say."""
+        """`metadata` and `time_left_s` are what the client's headers say, `auth` is what TLS knows of it."""
         self.transport = transport
         self.number = number
         self.path = path
         self.metadata = metadata
         self.peer = peer
+        self.auth = auth
         self.deadline_s = None if time_left_s is None else time.monotonic() + time_left_s
         self.task: asyncio.Task[None] | None = None
         self.cancelled = False
@@ -103,11 +117,11 @@ class Call:
         self.transport.read_more(self.number)
         return self._messages.pop(0)
 
-    async def send(self, message: bytes) -> None:
+    async def send(self, message: bytes, may_compress: bool) -> None:
         """Wait until the one before has left, so that a slow client slows the servicer down."""
         await self._sent.wait()
         self._sent.clear()
-        self.transport.send_message(self.number, message)
+        self.transport.send_message(self.number, message, may_compress)
 
 
 class AbortError(grpc.aio.AbortError):
@@ -126,6 +140,7 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         self._details = ""
         self._trailing_metadata: Entries = ()
         self._initial_metadata_is_sent = False
+        self._may_compress_next = True
         self._callbacks: list[Callable[[Any], None]] = []
         self._finished = False
 
@@ -142,7 +157,8 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
 
     async def write(self, message: Any) -> None:
         self._initial_metadata_is_sent = True
-        await self._call.send(self._serialize(message) if self._serialize else message)
+        may_compress, self._may_compress_next = self._may_compress_next, True
+        await self._call.send(self._serialize(message) if self._serialize else message, may_compress)
 
     async def send_initial_metadata(self, initial_metadata: Any) -> None:
         if self._initial_metadata_is_sent:
@@ -183,22 +199,25 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         return self._details
 
     def set_compression(self, compression: grpc.Compression) -> None:
-        """A wish, as in gRPC altogether: messages are sent as they are."""
+        if self._initial_metadata_is_sent:
+            raise RuntimeError("Compression setting must be specified before sending initial metadata")
+        self._call.transport.set_encoding(self._call.number, compression)
 
     def disable_next_message_compression(self) -> None:
-        """Messages are never compressed."""
+        self._may_compress_next = False
 
     def peer(self) -> str:
         return self._call.peer
 
     def peer_identities(self) -> Any:
-        return None
+        key = self.peer_identity_key()
+        return None if key is None else self._call.auth[key]
 
     def peer_identity_key(self) -> str | None:
-        return None
+        return next((key for key in _IDENTITY_KEYS if key in self._call.auth), None)
 
     def auth_context(self) -> Mapping[str, Any]:
-        return {}
+        return self._call.auth
 
     def time_remaining(self) -> float | None:  # type: ignore[override]  # None without a deadline, as grpc.aio's
         deadline_s = self._call.deadline_s

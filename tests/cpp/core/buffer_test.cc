@@ -38,6 +38,19 @@ TEST(BufferPool, RetainsNoMoreThanItMay) {
   EXPECT_EQ(pool.retained_bytes(), 1024u);
 }
 
+TEST(BufferPool, GivesNoMoreThanItMayToThoseWhoTry) {
+  BufferPool pool({.max_retained_bytes = 1 << 20, .max_in_use_bytes = 4096});
+  Buffer first = pool.TryAcquire(3000);  // of which the capacity counts
+  EXPECT_FALSE(first.is_null());
+  EXPECT_EQ(pool.in_use_bytes(), 4096u);
+  EXPECT_TRUE(pool.TryAcquire(1).is_null());
+  EXPECT_FALSE(pool.Acquire(1).is_null());
+  first = Buffer();
+  EXPECT_EQ(pool.in_use_bytes(), 0u);
+  EXPECT_FALSE(pool.TryAcquire(4096).is_null());
+  EXPECT_TRUE(pool.TryAcquire(4097).is_null());
+}
+
 TEST(Buffer, MovesItsBytes) {
   BufferPool pool({});
   Buffer a = pool.Acquire(10);

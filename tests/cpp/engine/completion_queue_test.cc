@@ -53,6 +53,18 @@ TEST_F(CompletionQueueTest, CarriesErrorsWithoutABody) {
   EXPECT_EQ(completions_[0].request->encoded_response.size(), 0u);
 }
 
+TEST_F(CompletionQueueTest, RefusesAnswersThatItHasNoMemoryFor) {
+  BufferPool small({.max_in_use_bytes = 256});
+  CompletionQueue queue(&small);
+  const InferResponse response{.model_name = "m", .model_version = "1"};
+  for (int i = 0; i < 2; ++i) queue.Complete(std::make_unique<InferRequest>(), Status::Ok(), &response);
+  queue.Drain(&completions_);
+  ASSERT_EQ(completions_.size(), 2u);
+  EXPECT_TRUE(completions_[0].status.ok());
+  EXPECT_EQ(completions_[1].status.code(), StatusCode::kResourceExhausted);
+  completions_.clear();  // before the pool
+}
+
 TEST_F(CompletionQueueTest, LosesNothingBetweenThreads) {
   constexpr uint64_t kPerThread = 2000;
   std::vector<std::thread> threads;

@@ -84,7 +84,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                             {.max_message_bytes = 1 << 16, .max_concurrent_streams = 16, .max_header_bytes = 4096});
   std::array<int, 2> ends{};
   Check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends.data()) == 0);
-  connections.Add(ends[0], "fuzz");
+  connections.Add(std::make_unique<Socket>(ends[0]), "fuzz");
   const std::string input =
       "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + std::string(reinterpret_cast<const char*>(data + 1), size - 1);
   const size_t piece = 1 + data[0] * size_t{4};

@@ -4,10 +4,22 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <string>
 
 namespace gristmill {
 namespace {
+
+TEST(Compression, ReadsWhatClientsAccept) {
+  const EncodingSet some = ParseAcceptEncoding("br, gzip ,identity");
+  EXPECT_TRUE(some.Has(Encoding::kGzip));
+  EXPECT_FALSE(some.Has(Encoding::kDeflate));
+  EXPECT_TRUE(ParseAcceptEncoding("deflate").Has(Encoding::kDeflate));
+  for (const char* none : {"", ",", "gzipped", " , ,"}) {
+    EXPECT_FALSE(ParseAcceptEncoding(none).Has(Encoding::kGzip)) << none;
+    EXPECT_TRUE(ParseAcceptEncoding(none).Has(Encoding::kIdentity)) << none;
+  }
+}
 
 std::string Compress(Encoding encoding, const std::string& text) {
   z_stream stream{};
@@ -33,6 +45,23 @@ class DecompressTest : public testing::TestWithParam<Encoding> {
     return Decompress(GetParam(), std::as_bytes(std::span(compressed)), max_bytes, &pool_, &message_);
   }
 };
+
+TEST_P(DecompressTest, GivesBackWhatTheServerCompressed) {
+  for (const size_t size : {size_t{100}, size_t{3'000'000}}) {
+    const std::string text(size, 'a');
+    const Buffer compressed = gristmill::Compress(GetParam(), std::as_bytes(std::span(text)), &pool_);
+    ASSERT_FALSE(compressed.is_null());
+    EXPECT_LT(compressed.size(), size / 2);
+    ASSERT_TRUE(Decompress(GetParam(), compressed.view(), 0, &pool_, &message_).ok());
+    EXPECT_TRUE(std::ranges::equal(message_.view(), std::as_bytes(std::span(text))));
+  }
+}
+
+TEST_P(DecompressTest, LeavesWhatWouldNotBecomeSmaller) {
+  for (const std::string text : {"", "a", "abcdefgh"}) {
+    EXPECT_TRUE(gristmill::Compress(GetParam(), std::as_bytes(std::span(text)), &pool_).is_null());
+  }
+}
 
 TEST_P(DecompressTest, GivesBackWhatWasCompressed) {
   for (size_t size : {size_t{0}, size_t{1}, size_t{5'000}, size_t{3'000'000}}) {

@@ -6,12 +6,14 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -50,9 +52,15 @@ inline HeaderList GrpcHeaders(const std::string& path, HeaderList more = {}) {
   return headers;
 }
 
+struct ClientOptions {
+  SSL_CTX* tls = nullptr;          // null: plain text
+  uint32_t window_bytes = 65'535;  // that each answer may send at once
+};
+
 class Http2Client {
  public:
-  explicit Http2Client(int port) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+  /// Throws if the server does not accept.
+  explicit Http2Client(int port, const ClientOptions& options = {}) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<uint16_t>(port));
@@ -60,6 +68,7 @@ class Http2Client {
     if (connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) throw std::runtime_error("connect");
     const int on = 1;  // else its small frames wait for the server's acknowledgements
     setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (options.tls != nullptr) Handshake(options.tls);
     nghttp2_session_callbacks* callbacks = nullptr;
     nghttp2_session_callbacks_new(&callbacks);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, OnHeader);
@@ -68,10 +77,12 @@ class Http2Client {
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, OnFrame);
     nghttp2_session_client_new(&session_, callbacks, this);
     nghttp2_session_callbacks_del(callbacks);
-    nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, nullptr, 0);
+    const nghttp2_settings_entry window{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options.window_bytes};
+    nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, &window, 1);
   }
   ~Http2Client() {
     nghttp2_session_del(session_);
+    SSL_free(tls_);
     close(fd_);
   }
   Http2Client(const Http2Client&) = delete;
@@ -123,10 +134,18 @@ class Http2Client {
 
   Reply Call(const HeaderList& headers, const std::string& body) { return Await(Begin(headers, body)); }
 
+  /// Lets the answer of a stream go on.
+  void OpenWindow(int32_t id, int32_t bytes) {
+    nghttp2_submit_window_update(session_, NGHTTP2_FLAG_NONE, id, bytes);
+    Flush();
+  }
+  /// What the server lets us send on a stream at this moment.
+  int32_t WindowOf(int32_t id) { return nghttp2_session_get_stream_remote_window_size(session_, id); }
+
   /// Bytes that are no HTTP/2 of nghttp2's making.
   void SendRaw(const std::string& bytes) {
     Flush();
-    (void)!send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    (void)!SendBytes(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
   }
 
   Reply& reply(int32_t id) { return replies_[id]; }
@@ -177,11 +196,25 @@ class Http2Client {
     return static_cast<ssize_t>(count);
   }
 
+  void Handshake(SSL_CTX* context) {
+    signal(SIGPIPE, SIG_IGN);  // of SSL_write, when the server has closed
+    tls_ = SSL_new(context);
+    SSL_set_fd(tls_, fd_);
+    if (SSL_connect(tls_) == 1) return;
+    SSL_free(tls_);
+    close(fd_);
+    throw std::runtime_error("the TLS handshake failed");
+  }
+
+  ssize_t SendBytes(const uint8_t* data, size_t size) {
+    return tls_ != nullptr ? SSL_write(tls_, data, static_cast<int>(size)) : send(fd_, data, size, MSG_NOSIGNAL);
+  }
+
   void Flush() {
     const uint8_t* data = nullptr;
     for (ssize_t size = 0; (size = nghttp2_session_mem_send(session_, &data)) > 0;) {
       for (ssize_t sent = 0; sent < size;) {
-        const ssize_t count = send(fd_, data + sent, static_cast<size_t>(size - sent), MSG_NOSIGNAL);
+        const ssize_t count = SendBytes(data + sent, static_cast<size_t>(size - sent));
         if (count <= 0) return;  // the server has closed; what it said is still to be read
         sent += count;
       }
@@ -191,7 +224,8 @@ class Http2Client {
   bool ReadSome() {
     Flush();
     std::array<uint8_t, 65536> buffer;
-    const ssize_t size = recv(fd_, buffer.data(), buffer.size(), 0);
+    const ssize_t size = tls_ != nullptr ? SSL_read(tls_, buffer.data(), static_cast<int>(buffer.size()))
+                                         : recv(fd_, buffer.data(), buffer.size(), 0);
     if (size <= 0) return false;
     if (nghttp2_session_mem_recv(session_, buffer.data(), static_cast<size_t>(size)) < 0) return false;
     Flush();
@@ -199,6 +233,7 @@ class Http2Client {
   }
 
   int fd_;
+  SSL* tls_ = nullptr;
   nghttp2_session* session_ = nullptr;
   std::map<int32_t, Body> bodies_;
   std::map<int32_t, Reply> replies_;
