@@ -41,7 +41,7 @@ def parse_cpu_ticks(stat: str) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def gristmill_command(repository: Path, frontend: str = "aio") -> list[str]:
+def gristmill_command(repository: Path, frontend: str = "native") -> list[str]:
     """`gristmill serve` on a port of its own choice, with one thread per run of a model and one event loop."""
     return [
         *(str(Path(sys.executable).parent / "gristmill"), "serve", "--model-repository", str(repository)),

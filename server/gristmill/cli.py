@@ -35,7 +35,7 @@ def serve(
     model_repository: Annotated[list[Path], typer.Option(help="Directory of models; may be repeated.")],
     host: Annotated[str, typer.Option(help="Address to listen on, or unix:path.")] = "0.0.0.0",
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 8001,
-    frontend: Annotated[Frontend, typer.Option(help="What takes requests from the network.")] = Frontend.AIO,
+    frontend: Annotated[Frontend, typer.Option(help="What takes requests from the network.")] = Frontend.NATIVE,
     tls_certificate: Annotated[
         Path | None, typer.Option(help="PEM file of the server's certificate chain; then the port speaks TLS only.")
     ] = None,

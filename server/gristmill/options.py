@@ -16,8 +16,8 @@ from gristmill.repository.manager import ModelControlMode
 class Frontend(StrEnum):
     """What takes requests from the network."""
 
-    AIO = "aio"
     NATIVE = "native"
+    AIO = "aio"
 
 
 class Compression(StrEnum):
@@ -92,7 +92,7 @@ class ServerOptions:
     model_repositories: Sequence[Path]
     host: str = "0.0.0.0"
     grpc_port: int = 8001
-    frontend: Frontend = Frontend.AIO
+    frontend: Frontend = Frontend.NATIVE
     reuse_port: bool = False
     tls: TlsFiles | None = None
     tls_reload_s: float = 10.0
