@@ -76,12 +76,16 @@ class Handlers final : public LoopHandlers {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   FakeClock clock;
-  BufferPool buffers({});
+  BufferPool buffers({.max_in_use_bytes = 1 << 18});
   Handlers handlers;
   EventLoop loop(&clock);
   Check(loop.Open().ok());
   ConnectionSet connections(&loop, &buffers, &handlers,
-                            {.max_message_bytes = 1 << 16, .max_concurrent_streams = 16, .max_header_bytes = 4096});
+                            {.max_message_bytes = 1 << 16,
+                             .max_connection_bytes = 1 << 14,
+                             .response_encoding = Encoding::kGzip,
+                             .max_concurrent_streams = 16,
+                             .max_header_bytes = 4096});
   std::array<int, 2> ends{};
   Check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends.data()) == 0);
   connections.Add(std::make_unique<Socket>(ends[0]), "fuzz");
