@@ -22,6 +22,7 @@
 #include "transport/call.h"
 #include "transport/compression.h"
 #include "transport/event_loop.h"
+#include "transport/session_memory.h"
 #include "transport/socket.h"
 #include "transport/write_queue.h"
 
@@ -89,6 +90,7 @@ class ConnectionSet {
   const TransportOptions options_;
   nghttp2_session_callbacks* callbacks_ = nullptr;
   nghttp2_option* session_options_ = nullptr;
+  SessionMemory session_memory_;
   bool draining_ = false;
   std::atomic<size_t> calls_{0};
   std::atomic<size_t> connection_count_{0};
