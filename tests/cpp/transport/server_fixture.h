@@ -68,8 +68,8 @@ class TestHandler final : public CallHandler {
   }
   void OnSent(Call*) override {}
   void OnCancel(Call* call) override {
-    ++log_.cancelled;
     held_.erase(call);
+    ++log_.cancelled;
     call->Finish(Cancelled(""), {});
   }
 
