@@ -5,13 +5,6 @@
 #include <utility>
 
 namespace gristmill {
-namespace {
-
-bool IsDead(const InferRequest& request, int64_t now_ns) {
-  return request.cancelled.load(std::memory_order_relaxed) || request.deadline_ns <= now_ns;
-}
-
-}  // namespace
 
 void RequestQueue::Group::PopFront(size_t count) {
   head += count;
@@ -22,13 +15,45 @@ void RequestQueue::Group::PopFront(size_t count) {
   head = 0;
 }
 
+void RequestQueue::Group::Erase(size_t index) {
+  const auto front = static_cast<ptrdiff_t>(head);
+  const auto at = front + static_cast<ptrdiff_t>(index);
+  // The gap is closed from its nearer end: callers who go all at once are mostly neighbours at one of them.
+  if (index < size() / 2) {
+    std::move_backward(pending.begin() + front, pending.begin() + at, pending.begin() + at + 1);
+    std::move_backward(waiting.begin() + front, waiting.begin() + at, waiting.begin() + at + 1);
+    PopFront(1);
+  } else {
+    pending.erase(pending.begin() + at);
+    waiting.erase(waiting.begin() + at);
+  }
+}
+
 void RequestQueue::Push(std::unique_ptr<InferRequest> request, uint64_t group_key) {
   const uint64_t sequence = next_sequence_++;
   Group& group = GroupFor(*request, group_key, sequence);
+  request->queue_place = {.group_key = group.key, .sequence = sequence};
   group.pending.push_back(
       {.rows = request->rows, .enqueue_ns = request->enqueue_ns, .deadline_ns = request->deadline_ns});
   group.waiting.push_back({sequence, std::move(request)});
   ++size_;
+}
+
+std::unique_ptr<InferRequest> RequestQueue::Remove(const InferRequest* request) {
+  const auto entry = group_of_key_.find(request->queue_place.group_key);
+  if (entry == group_of_key_.end()) return nullptr;
+  Group& group = *entry->second;
+  const auto front = group.waiting.begin() + static_cast<ptrdiff_t>(group.head);
+  const auto found =
+      std::ranges::lower_bound(front, group.waiting.end(), request->queue_place.sequence, {}, &Waiting::sequence);
+  // Its place may be another's by now, if its group has emptied since or if it was pushed to another queue.
+  if (found == group.waiting.end() || found->request.get() != request) return nullptr;
+  const Groups::iterator shrunk = groups_.find(front->sequence);
+  std::unique_ptr<InferRequest> removed = std::move(found->request);
+  group.Erase(static_cast<size_t>(found - front));
+  --size_;
+  Settle(shrunk);
+  return removed;
 }
 
 RequestQueue::Group& RequestQueue::GroupFor(const InferRequest& request, uint64_t group_key, uint64_t sequence) {
@@ -53,18 +78,18 @@ RequestQueue::Group& RequestQueue::GroupFor(const InferRequest& request, uint64_
   }
 }
 
-void RequestQueue::DropDead(Group& group, int64_t now_ns, std::vector<std::unique_ptr<InferRequest>>* dropped) {
+void RequestQueue::DropExpired(Group& group, int64_t now_ns, std::vector<std::unique_ptr<InferRequest>>* dropped) {
   int64_t rows = 0;
-  size_t at = group.head;
-  while (at < group.waiting.size() && rows <= options_.max_rows) {
-    if (IsDead(*group.waiting[at].request, now_ns)) {
-      dropped->push_back(std::move(group.waiting[at].request));
-      group.waiting.erase(group.waiting.begin() + static_cast<ptrdiff_t>(at));
-      group.pending.erase(group.pending.begin() + static_cast<ptrdiff_t>(at));
+  size_t index = 0;
+  while (index < group.size() && rows <= options_.max_rows) {
+    const PendingRequest& next = group.pending[group.head + index];
+    if (next.deadline_ns <= now_ns) {
+      dropped->push_back(std::move(group.waiting[group.head + index].request));
+      group.Erase(index);
       --size_;
     } else {
-      rows += group.pending[at].rows;
-      ++at;
+      rows += next.rows;
+      ++index;
     }
   }
 }
@@ -90,7 +115,7 @@ BatchDecision RequestQueue::Decide(const BatchPolicy& policy, int64_t now_ns,
   const size_t dropped_before = dropped->size();
   size_t looked_at = 0;
   for (auto group = groups_.begin(); group != groups_.end() && looked_at < kGroupsPerDecision; ++looked_at) {
-    DropDead(group->second, now_ns, dropped);
+    DropExpired(group->second, now_ns, dropped);
     group = dropped->size() == dropped_before ? std::next(group) : Settle(group);
   }
   snapshot_.clear();

@@ -2,7 +2,7 @@
 // RequestQueue: the requests that wait for one model version, grouped by what may share a batch.
 //
 // Thread-safety: none; its owner holds one lock around every call. No call copies tensors, computes or answers.
-// Ownership: owns the requests pushed until Take or a drop hands them out.
+// Ownership: owns the requests pushed until Take, Remove or a drop hands them out.
 //
 //   queue.Push(std::move(request), key);
 //   BatchDecision decision = queue.Decide(policy, now_ns, &dropped);
@@ -36,8 +36,11 @@ class RequestQueue {
   /// Appends a request; its `rows`, `enqueue_ns` and `deadline_ns` are set. Requests with one key form a group.
   void Push(std::unique_ptr<InferRequest> request, uint64_t group_key);
 
-  /// Moves cancelled and expired requests that stand where a batch could begin into `dropped`, then asks the policy.
-  /// The decision holds until the next call of Push or Take.
+  /// Hands out a request that was pushed at some time, here or to another queue; null if it does not wait here.
+  std::unique_ptr<InferRequest> Remove(const InferRequest* request);
+
+  /// Moves expired requests that stand where a batch could begin into `dropped`, then asks the policy.
+  /// The decision holds until the next call of Push, Remove or Take.
   BatchDecision Decide(const BatchPolicy& policy, int64_t now_ns, std::vector<std::unique_ptr<InferRequest>>* dropped);
 
   /// Appends the requests of a decision with count > 0 to `batch`.
@@ -62,6 +65,8 @@ class RequestQueue {
 
     size_t size() const { return waiting.size() - head; }
     void PopFront(size_t count);
+    /// `index` counts from the front.
+    void Erase(size_t index);
   };
   /// By the arrival number of each group's oldest request.
   using Groups = std::map<uint64_t, Group>;
@@ -70,7 +75,7 @@ class RequestQueue {
   static constexpr size_t kGroupsPerDecision = 32;
 
   Group& GroupFor(const InferRequest& request, uint64_t group_key, uint64_t sequence);
-  void DropDead(Group& group, int64_t now_ns, std::vector<std::unique_ptr<InferRequest>>* dropped);
+  void DropExpired(Group& group, int64_t now_ns, std::vector<std::unique_ptr<InferRequest>>* dropped);
   /// Puts a group whose front has changed where it now belongs, or away if it is empty. Returns the one after it.
   Groups::iterator Settle(Groups::iterator group);
 

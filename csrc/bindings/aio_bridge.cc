@@ -81,7 +81,7 @@ void AioBridge::Cancel(uint64_t ticket) {
   if (slot >= calls_.size()) return;
   Call& call = calls_[slot];
   if (call.request != nullptr && call.generation == static_cast<uint32_t>(ticket >> 32)) {
-    call.request->cancelled.store(true, std::memory_order_relaxed);
+    engine_->Cancel(call.request);
   }
 }
 

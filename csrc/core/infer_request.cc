@@ -9,11 +9,12 @@ void InferRequest::Reset() {
   ticket = 0;
   arrival_ns = 0;
   deadline_ns = kNever;
-  cancelled.store(false, std::memory_order_relaxed);
   model_name = model_version = id = {};
   inputs.clear();
   requested_outputs.clear();
   decoded.clear();
+  cancelled = false;
+  servable = nullptr;
   rows = 1;
   enqueue_ns = 0;
   ordered_inputs.clear();

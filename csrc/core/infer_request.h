@@ -4,11 +4,10 @@
 // Life: a front end makes a request, the decoder fills it with views on the received bytes, the engine takes it over,
 // and its sink gets it back exactly once, with an answer or with an error. The request object, and so the received
 // bytes, live until the sink lets them go. Ownership: every string_view and span in a request points into `received` or
-// `decoded`, which the request owns. Thread-safety: one thread at a time owns a request. Only `cancelled` may be
-// touched by another.
+// `decoded`, which the request owns. Thread-safety: one thread at a time owns a request. Engine::Cancel reads nothing
+// that is written after admission, so a front end may cancel what others own.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -25,6 +24,7 @@
 namespace gristmill {
 
 class InferRequest;
+class Servable;
 
 /// One input as the client named it.
 struct InputTensor {
@@ -99,7 +99,6 @@ class InferRequest {
   uint64_t ticket = 0;           // the front end's own name for this call
   int64_t arrival_ns = 0;
   int64_t deadline_ns = kNever;
-  std::atomic<bool> cancelled{false};  // set by the front end at any time; the engine then answers CANCELLED
 
   // Set by the decoder.
   std::string_view model_name;
@@ -109,11 +108,20 @@ class InferRequest {
   std::vector<std::string_view> requested_outputs;  // empty: all
   std::vector<Buffer> decoded;                      // elements of typed contents that have no raw form in `received`
 
-  // Set by the engine at admission.
+  // Set by the engine, on the front end's thread.
+  bool cancelled = false;
+  const Servable* servable = nullptr;  // whose queue it has come to; gone, perhaps, once the request has been answered
   int64_t rows = 1;
   int64_t enqueue_ns = 0;
   std::vector<TensorView> ordered_inputs;  // in the order of the model's configuration
   std::vector<uint32_t> output_indices;    // into the model's outputs, in the order of the answer
+
+  /// Where the queue finds it again.
+  struct QueuePlace {
+    uint64_t group_key = 0;
+    uint64_t sequence = 0;
+  };
+  QueuePlace queue_place;
 
   // Set by the sink.
   Buffer encoded_response;

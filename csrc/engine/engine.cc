@@ -38,6 +38,12 @@ Status CheckConfig(const ModelConfig& config) {
   return Status::Ok();
 }
 
+void Refuse(std::unique_ptr<InferRequest> request, const Status& status) {
+  ResponseSink* sink = request->sink;
+  sink->Complete(std::move(request), status, nullptr);
+  sink->Flush();
+}
+
 }  // namespace
 
 Engine::Engine(EngineOptions options, Clock* clock)
@@ -58,8 +64,19 @@ Status Engine::OpenModel(const std::string& backend, const OpenOptions& options,
 
 Status Engine::Load(std::shared_ptr<BackendModel> model, ModelConfig config, std::shared_ptr<Servable>* servable) {
   if (Status status = CheckConfig(config); !status.ok()) return status;
-  return Servable::Create({.config = std::move(config), .clock = &clock_, .policy = &policy_}, std::move(model),
-                          servable);
+  std::shared_ptr<Servable> created;
+  if (Status status = Servable::Create({.config = std::move(config), .clock = &clock_, .policy = &policy_},
+                                       std::move(model), &created);
+      !status.ok()) {
+    return status;
+  }
+  {
+    MutexLock lock(mu_);
+    std::erase_if(loaded_, [](const auto& entry) { return entry.second.expired(); });
+    loaded_.insert_or_assign(created.get(), created);
+  }
+  *servable = std::move(created);
+  return Status::Ok();
 }
 
 void Engine::Infer(std::span<std::unique_ptr<InferRequest>> requests) {
@@ -67,15 +84,28 @@ void Engine::Infer(std::span<std::unique_ptr<InferRequest>> requests) {
   for (std::unique_ptr<InferRequest>& request : requests) {
     const Status status = Admit(&request, &servable);
     if (!status.ok()) {
-      ResponseSink* sink = request->sink;
-      sink->Complete(std::move(request), status, nullptr);
-      sink->Flush();
+      Refuse(std::move(request), status);
     } else if (servable != to_wake) {
       if (to_wake != nullptr) to_wake->Wake();
       to_wake = std::move(servable);
     }
   }
   if (to_wake != nullptr) to_wake->Wake();
+}
+
+void Engine::Cancel(InferRequest* request) {
+  request->cancelled = true;
+  const std::shared_ptr<Servable> servable = FindLoaded(request->servable);
+  if (servable == nullptr) return;
+  Status status;
+  std::unique_ptr<InferRequest> removed = servable->Remove(request, &status);
+  if (removed != nullptr) Refuse(std::move(removed), status);
+}
+
+std::shared_ptr<Servable> Engine::FindLoaded(const Servable* servable) {
+  MutexLock lock(mu_);
+  const auto found = loaded_.find(servable);
+  return found == loaded_.end() ? nullptr : found->second.lock();
 }
 
 Status Engine::Admit(std::unique_ptr<InferRequest>* request, std::shared_ptr<Servable>* servable) {

@@ -8,12 +8,14 @@
 //
 //   Engine engine({.plugin_directory = "…/backends"}, &SystemClock());
 //   engine.Infer(requests);   // of each, received, sink and arrival_ns are set
+//   engine.Cancel(request);   // at any time until the sink has given it back
 #pragma once
 
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <unordered_map>
 
 #include "batching/delay_batch_policy.h"
 #include "core/backend.h"
@@ -21,6 +23,7 @@
 #include "core/clock.h"
 #include "core/infer_request.h"
 #include "core/model_config.h"
+#include "core/mutex.h"
 #include "core/status.h"
 #include "engine/backend_registry.h"
 #include "engine/servable.h"
@@ -54,18 +57,28 @@ class Engine {
   /// a run to the same model, and so find a batch and not its first request.
   void Infer(std::span<std::unique_ptr<InferRequest>> requests);
 
+  /// Gives up on a request, before Infer or after it. One that waits is answered at once, and its place is free for
+  /// another; one that is being executed is answered as if nothing had happened. Only the front end that has made the
+  /// request may call this, on the thread that calls Infer with it, and not once it has let the request go.
+  void Cancel(InferRequest* request);
+
   Clock& clock() { return clock_; }
   BufferPool& buffers() { return buffers_; }
 
  private:
   /// `servable` is who has taken the request.
   Status Admit(std::unique_ptr<InferRequest>* request, std::shared_ptr<Servable>* servable);
+  /// Null if it is gone, and has answered all its requests.
+  std::shared_ptr<Servable> FindLoaded(const Servable* servable);
 
   Clock& clock_;
   BufferPool buffers_;
   const DelayBatchPolicy policy_;
   BackendRegistry backends_;
   VersionTable versions_;  // before the backends in destruction, since servables hold their models
+
+  Mutex mu_;
+  std::unordered_map<const Servable*, std::weak_ptr<Servable>> loaded_ GUARDED_BY(mu_);
 };
 
 }  // namespace gristmill

@@ -76,13 +76,8 @@ void Servable::Executor::Fail(std::span<std::unique_ptr<InferRequest>> requests,
 }
 
 void Servable::Executor::FailDropped() {
-  for (auto& request : dropped_) {
-    const bool cancelled = request->cancelled.load(std::memory_order_relaxed);
-    Fail(std::span(&request, 1),
-         cancelled ? Cancelled("the caller cancelled the request")
-                   : DeadlineExceeded("the deadline passed while the request waited for model '" +
-                                      servable_.config().name + "'; allow more time or add instances"));
-  }
+  if (dropped_.empty()) return;
+  Fail(dropped_, servable_.GivenUp(*dropped_.front(), clock_.NowNs()));
   dropped_.clear();
 }
 

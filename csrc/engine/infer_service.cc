@@ -43,7 +43,7 @@ void InferService::OnHalfClose(Call* call) {
 void InferService::OnCancel(Call* call) {
   auto* exchange = static_cast<Exchange*>(call->handler_state);
   if (exchange->in_flight != nullptr) {
-    exchange->in_flight->cancelled.store(true, std::memory_order_relaxed);
+    engine_.Cancel(exchange->in_flight);
   } else {
     Finish(exchange, Cancelled("the caller cancelled the request"));
   }

@@ -50,6 +50,12 @@ Status Servable::RefuseFull() const {
                            " requests already (max_queue_size); retry later or add capacity");
 }
 
+Status Servable::GivenUp(const InferRequest& request, int64_t now_ns) const {
+  if (request.deadline_ns > now_ns) return Cancelled("the caller cancelled the request");
+  return DeadlineExceeded("the deadline passed while the request waited for model '" + options_.config.name +
+                          "'; allow more time or add instances");
+}
+
 Servable::Admitted Servable::Enqueue(std::unique_ptr<InferRequest>* request, Status* status) {
   InferRequest& incoming = **request;
   const int64_t limit = options_.config.batching.max_queue_size;
@@ -57,13 +63,16 @@ Servable::Admitted Servable::Enqueue(std::unique_ptr<InferRequest>* request, Sta
   if (status->ok()) {
     const uint64_t key = admission_.GroupKey(incoming);
     incoming.enqueue_ns = options_.clock->NowNs();
-    {
+    if (incoming.cancelled || incoming.deadline_ns <= incoming.enqueue_ns) {
+      *status = GivenUp(incoming, incoming.enqueue_ns);
+    } else {
       MutexLock lock(mu_);
       if (closed_) return Admitted::kClosed;
       if (limit > 0 && queue_.size() >= static_cast<size_t>(limit)) {
         *status = RefuseFull();
       } else {
         pending_.fetch_add(1, std::memory_order_relaxed);
+        incoming.servable = this;
         queue_.Push(std::move(*request), key);
       }
     }
@@ -71,6 +80,22 @@ Servable::Admitted Servable::Enqueue(std::unique_ptr<InferRequest>* request, Sta
   }
   statistics_.RecordFailures(1, options_.clock->NowNs() - incoming.arrival_ns);
   return Admitted::kRefused;
+}
+
+std::unique_ptr<InferRequest> Servable::Remove(const InferRequest* request, Status* status) {
+  std::unique_ptr<InferRequest> removed;
+  {
+    MutexLock lock(mu_);
+    removed = queue_.Remove(request);
+    if (removed == nullptr) return nullptr;
+    // Without it, those that wait for company may be a preferred batch.
+    if (queue_.size() > 0 && idle_executors_ > 0) arrived_.NotifyOne();
+  }
+  const int64_t now_ns = options_.clock->NowNs();
+  *status = GivenUp(*removed, now_ns);
+  statistics_.RecordFailures(1, now_ns - removed->arrival_ns);
+  pending_.fetch_sub(1, std::memory_order_relaxed);
+  return removed;
 }
 
 bool Servable::NextBatch(Requests* batch, Requests* dropped) {

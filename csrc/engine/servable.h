@@ -49,6 +49,9 @@ class Servable {
   /// caller's, to be answered with `status`. kClosed: this version takes no more requests; ask the version table again.
   Admitted Enqueue(std::unique_ptr<InferRequest>* request, Status* status);
 
+  /// Gives a request that still waits here back, to be answered with `status`; else null, and it is answered anyway.
+  std::unique_ptr<InferRequest> Remove(const InferRequest* request, Status* status);
+
   /// Has an executor look at what was queued since the last call.
   void Wake() { arrived_.NotifyOne(); }
 
@@ -71,6 +74,8 @@ class Servable {
   /// Blocks until there is a batch, or until the queue is closed and empty (false). Fills `dropped` as well.
   bool NextBatch(Requests* batch, Requests* dropped);
   Status RefuseFull() const;
+  /// Why a request is not run: its deadline has passed or, if not that, its caller has cancelled it.
+  Status GivenUp(const InferRequest& request, int64_t now_ns) const;
 
   const ServableOptions options_;
   const std::string version_text_;

@@ -4,12 +4,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
+#include <random>
+
 #include "batching/delay_batch_policy.h"
 
 namespace gristmill {
 namespace {
 
 using testing::ElementsAre;
+using testing::Optional;
 
 class RequestQueueTest : public testing::Test {
  protected:
@@ -33,6 +37,12 @@ class RequestQueueTest : public testing::Test {
     request->deadline_ns = deadline_ns;
     queue_.Push(std::move(request), key);
     return raw;
+  }
+
+  /// The ticket of what was removed.
+  std::optional<uint64_t> Remove(const InferRequest* request) {
+    const std::unique_ptr<InferRequest> removed = queue_.Remove(request);
+    return removed == nullptr ? std::nullopt : std::optional(removed->ticket);
   }
 
   std::vector<uint64_t> Next() {
@@ -88,9 +98,9 @@ TEST_F(RequestQueueTest, ServesTheGroupWithTheOldestRequestFirst) {
   EXPECT_THAT(Next(), ElementsAre(5));
 }
 
-TEST_F(RequestQueueTest, DropsTheCancelledAndTheExpired) {
+TEST_F(RequestQueueTest, DropsTheExpired) {
   Push(0);
-  Push(1)->cancelled = true;
+  Push(1, 0, "", 1100);
   Push(2, 0, "", 1050);
   Push(3);
   now_ns_ = 1100;
@@ -100,12 +110,93 @@ TEST_F(RequestQueueTest, DropsTheCancelledAndTheExpired) {
 }
 
 TEST_F(RequestQueueTest, DropsAWholeGroup) {
-  Push(0, 1, "a")->cancelled = true;
+  Push(0, 1, "a", 1050);
   Push(1, 2, "b");
   now_ns_ += 100;
   EXPECT_THAT(Next(), ElementsAre(1));
   EXPECT_THAT(Tickets(dropped_), ElementsAre(0));
   EXPECT_THAT(Next(), ElementsAre());
+}
+
+TEST_F(RequestQueueTest, RemovesFromHeadMiddleAndTail) {
+  std::vector<InferRequest*> pushed;
+  for (uint64_t i = 0; i < 8; ++i) pushed.push_back(Push(i));
+  EXPECT_THAT(Remove(pushed[0]), Optional(0));
+  EXPECT_THAT(Remove(pushed[2]), Optional(2));
+  EXPECT_THAT(Remove(pushed[5]), Optional(5));
+  EXPECT_THAT(Remove(pushed[7]), Optional(7));
+  EXPECT_EQ(queue_.size(), 4u);
+  EXPECT_THAT(Next(), ElementsAre(1, 3, 4, 6));
+  EXPECT_EQ(queue_.size(), 0u);
+}
+
+TEST_F(RequestQueueTest, RemovesOnlyWhatWaitsInIt) {
+  InferRequest* first = Push(0);
+  Push(1);
+  now_ns_ += 100;
+  EXPECT_THAT(Next(), ElementsAre(0, 1));
+  EXPECT_EQ(Remove(first), std::nullopt);  // its group has gone
+  Push(2);
+  EXPECT_EQ(Remove(first), std::nullopt);  // its group is another
+  RequestQueue other({.compatible = [](const InferRequest&, const InferRequest&) { return true; }});
+  auto foreign = std::make_unique<InferRequest>();
+  InferRequest* raw = foreign.get();
+  for (int i = 0; i < 2; ++i) other.Push(std::make_unique<InferRequest>(), 0);
+  other.Push(std::move(foreign), 0);
+  EXPECT_EQ(Remove(raw), std::nullopt);  // the place of request 2 here
+  EXPECT_EQ(queue_.size(), 1u);
+}
+
+TEST_F(RequestQueueTest, ServesTheGroupThatIsOldestAfterARemoval) {
+  InferRequest* oldest = Push(0, 1, "a");
+  Push(1, 2, "b");
+  Push(2, 1, "a");
+  EXPECT_THAT(Remove(oldest), Optional(0));
+  now_ns_ += 100;
+  EXPECT_THAT(Next(), ElementsAre(1));
+  EXPECT_THAT(Next(), ElementsAre(2));
+}
+
+TEST_F(RequestQueueTest, RemovesTheLastOfAGroup) {
+  InferRequest* only = Push(0, 1, "a");
+  Push(1, 1, "b");  // whose key collides
+  EXPECT_THAT(Remove(only), Optional(0));
+  EXPECT_THAT(Remove(Push(2, 1, "a")), Optional(2));
+  now_ns_ += 100;
+  EXPECT_THAT(Next(), ElementsAre(1));
+  EXPECT_THAT(Next(), ElementsAre());
+}
+
+TEST_F(RequestQueueTest, StaysInOrderWhateverIsRemoved) {
+  std::mt19937 random(1);
+  std::vector<std::pair<uint64_t, InferRequest*>> waiting;  // of group "a", which batches are taken from
+  std::vector<InferRequest*> others;
+  uint64_t next = 0;
+  for (int round = 0; round < 2000; ++round) {
+    switch (random() % 4) {
+      case 0:
+        for (int i = 0; i < 7; ++i, ++next) waiting.emplace_back(next, Push(next, 1, "a"));
+        others.push_back(Push(0, 2, "b"));
+        break;
+      case 1: {
+        if (waiting.size() < 4) break;
+        std::vector<uint64_t> expected;
+        for (int i = 0; i < 4; ++i) expected.push_back(waiting[static_cast<size_t>(i)].first);
+        waiting.erase(waiting.begin(), waiting.begin() + 4);
+        for (InferRequest* other : others) EXPECT_THAT(Remove(other), Optional(0));
+        others.clear();
+        EXPECT_EQ(Next(), expected);
+        break;
+      }
+      default: {
+        if (waiting.empty()) break;
+        const auto at = waiting.begin() + static_cast<ptrdiff_t>(random() % waiting.size());
+        EXPECT_THAT(Remove(at->second), Optional(at->first));
+        waiting.erase(at);
+      }
+    }
+    ASSERT_EQ(queue_.size(), waiting.size() + others.size());
+  }
 }
 
 TEST_F(RequestQueueTest, WaitsForNobodyOnceNobodyComes) {

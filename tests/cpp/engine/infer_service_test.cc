@@ -16,6 +16,7 @@
 namespace gristmill {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 class Handlers final : public LoopHandlers {
@@ -41,10 +42,7 @@ class InferServiceTest : public testing::Test {
   void SetUp() override {
     ModelConfig config = FakeModel::Config();
     config.instance_count = 2;
-    ASSERT_TRUE(engine_.Load(model_, config, &servable_).ok());
-    ModelEntry entry;
-    entry.versions[config.version] = servable_;
-    engine_.Publish("fake", std::move(entry));
+    Serve(config);
     ASSERT_TRUE(server_.Open().ok());
     ASSERT_TRUE(server_.Listen("127.0.0.1:0", &port_).ok());
     server_.Start();
@@ -53,6 +51,13 @@ class InferServiceTest : public testing::Test {
   void TearDown() override {
     model_->Open();
     server_.Stop();
+  }
+
+  void Serve(const ModelConfig& config) {
+    ASSERT_TRUE(engine_.Load(model_, config, &servable_).ok());
+    ModelEntry entry;
+    entry.versions[config.version] = servable_;
+    engine_.Publish("fake", std::move(entry));
   }
 
   static std::string Request(float x) { return GrpcFrame(OneRowRequest("fake", "x", x)); }
@@ -105,15 +110,39 @@ TEST_F(InferServiceTest, AnswersErrorsAndServesOn) {
 TEST_F(InferServiceTest, EndsACallAtItsDeadlineWhateverTheModelDoes) {
   Http2Client client(port_);
   const int32_t first = client.Begin(GrpcHeaders("/infer"), Request(1));
-  const int32_t second = client.Begin(GrpcHeaders("/infer"), Request(2));
   model_->AwaitRuns(1);
+  const int32_t second = client.Begin(GrpcHeaders("/infer"), Request(2));
+  model_->AwaitRuns(2);
   const int32_t late = client.Begin(GrpcHeaders("/infer", {{"grpc-timeout", "50m"}}), Request(3));
   EXPECT_EQ(client.Await(late).status(), "4");
+  EXPECT_EQ(servable_->pending(), 2);  // it has left the queue as well
   model_->Open();
   EXPECT_EQ(Answered(client.Await(first)), 2);
   EXPECT_EQ(Answered(client.Await(second)), 3);
   while (servable_->pending() > 0) std::this_thread::yield();
   EXPECT_EQ(server_.calls(), 0u);
+}
+
+TEST_F(InferServiceTest, ACancelledCallMakesRoomAtOnce) {
+  ModelConfig config = FakeModel::Config();
+  config.batching.max_queue_size = 4;
+  Serve(config);
+  Http2Client client(port_);
+  const int32_t running = client.Begin(GrpcHeaders("/infer"), Request(0));
+  model_->AwaitRuns(1);
+  std::vector<int32_t> waiting;
+  for (int i = 0; i < 4; ++i) waiting.push_back(client.Begin(GrpcHeaders("/infer"), Request(1)));
+  EXPECT_EQ(client.Call(GrpcHeaders("/infer"), Request(1)).status(), "8");
+  for (int32_t id : waiting) client.Reset(id);
+  client.Reset(running);  // which keeps its place
+  waiting.clear();
+  for (int i = 0; i < 4; ++i) waiting.push_back(client.Begin(GrpcHeaders("/infer"), Request(2)));
+  EXPECT_EQ(client.Call(GrpcHeaders("/infer"), Request(2)).status(), "8");
+  EXPECT_EQ(servable_->pending(), 5);
+  model_->Open();
+  for (int32_t id : waiting) EXPECT_EQ(Answered(client.Await(id)), 3);
+  while (server_.calls() > 0) std::this_thread::yield();
+  EXPECT_THAT(model_->batch_rows(), ElementsAre(1, 4));
 }
 
 }  // namespace

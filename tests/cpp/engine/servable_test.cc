@@ -120,21 +120,85 @@ TEST_F(ServableTest, FailsOnlyTheRequestToBlame) {
   EXPECT_EQ(statistics.inference_count, 8u);
 }
 
-TEST_F(ServableTest, NeverRunsTheCancelledAndTheExpired) {
+TEST_F(ServableTest, NeverRunsTheExpired) {
   Start();
   Enqueue(0, {0});
   model_->AwaitRuns(1);
-  Enqueue(1, {1});
-  last_->cancelled = true;
-  Enqueue(2, {2}, clock_.NowNs() + 50);
+  Enqueue(1, {1}, clock_.NowNs() + 50);
+  Enqueue(2, {2}, clock_.NowNs() + 60);
   Enqueue(3, {3});
   clock_.Advance(100);
   model_->Open();
   const auto answers = sink_.Await(4);
-  EXPECT_EQ(answers.at(1)[0].status.code(), StatusCode::kCancelled);
+  EXPECT_EQ(answers.at(1)[0].status.code(), StatusCode::kDeadlineExceeded);
   EXPECT_EQ(answers.at(2)[0].status.code(), StatusCode::kDeadlineExceeded);
   EXPECT_TRUE(answers.at(3)[0].status.ok());
   EXPECT_THAT(model_->batch_rows(), ElementsAre(1, 1));
+}
+
+TEST_F(ServableTest, QueuesNoRequestThatIsNotGoingToRun) {
+  Start();
+  EXPECT_EQ(Enqueue(0, {0}, clock_.NowNs()), Servable::Admitted::kRefused);
+  EXPECT_EQ(status_.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(servable_->statistics().fail.count, 1u);
+}
+
+TEST_F(ServableTest, RemovesARequestThatWaits) {
+  ModelConfig config = FakeModel::Config();
+  config.batching.max_queue_size = 2;
+  Start(config);
+  Enqueue(0, {0});
+  const InferRequest* const running = last_;
+  model_->AwaitRuns(1);
+  Enqueue(1, {1}, clock_.NowNs() + 50);
+  const InferRequest* const late = last_;
+  Enqueue(2, {2});
+  EXPECT_EQ(Enqueue(3, {3}), Servable::Admitted::kRefused);
+  clock_.Advance(100);
+  Status status;
+  EXPECT_EQ(servable_->Remove(running, &status), nullptr);
+  EXPECT_TRUE(status.ok());
+  const std::unique_ptr<InferRequest> removed = servable_->Remove(late, &status);
+  ASSERT_EQ(removed.get(), late);
+  EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(servable_->pending(), 2);
+  EXPECT_EQ(servable_->statistics().fail.count, 2u);
+  EXPECT_EQ(servable_->statistics().fail.ns, 100u);
+  EXPECT_EQ(Enqueue(4, {4}), Servable::Admitted::kYes);
+  EXPECT_EQ(servable_->Remove(last_, &status)->ticket, 4u);
+  EXPECT_EQ(status.code(), StatusCode::kCancelled);
+  model_->Open();
+  sink_.Await(2);
+  EXPECT_THAT(model_->batch_rows(), ElementsAre(1, 1));
+}
+
+TEST_F(ServableTest, RunsAtOnceWhatARemovalMakesAPreferredBatch) {
+  ModelConfig config = FakeModel::Config();
+  config.batching.max_queue_delay_us = 100;
+  config.batching.preferred_rows = {4};
+  Start(config);
+  model_->Open();
+  Enqueue(0, {0});
+  Enqueue(1, {1, 2});
+  const InferRequest* const odd = last_;
+  Enqueue(2, {3, 4, 5});
+  Status status;
+  EXPECT_NE(servable_->Remove(odd, &status), nullptr);
+  sink_.Await(2);  // though the clock stands still
+  EXPECT_THAT(model_->batch_rows(), ElementsAre(4));
+}
+
+TEST_F(ServableTest, DrainsThoughTheLastToWaitIsRemoved) {
+  Start();
+  Enqueue(0, {0});
+  model_->AwaitRuns(1);
+  Enqueue(1, {1});
+  std::thread drain([this] { servable_->Drain(); });
+  Status status;
+  EXPECT_NE(servable_->Remove(last_, &status), nullptr);
+  model_->Open();
+  drain.join();
+  EXPECT_EQ(servable_->pending(), 0);
 }
 
 TEST_F(ServableTest, RefusesWhatDoesNotFitItsQueue) {
