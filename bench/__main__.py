@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench [--quick]`: run the benchmarks of whole servers, print their tables, write bench/results."""
+"""`python -m bench [--quick] [NAME ...]`: run benchmarks of whole servers, print tables, write bench/results."""
 
 from __future__ import annotations
 
@@ -7,54 +7,60 @@ import argparse
 import os
 import sys
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
 import matplotlib as mpl
 from rich.console import Console
 
+from bench.build import BuildError
 from bench.client import WrongAnswerError
-from bench.floors.build import BuildError
+from bench.effort import Effort
 from bench.h2load import H2loadError
-from bench.load import direct_share, mlp_requests
 from bench.machine import describe_commit, describe_machine, describe_versions, load_average
 from bench.models import MissingModelError
-from bench.report import requests_plot, requests_table, save_plot, share_plot, share_table, write_json
+from bench.report import markdown, save_plot, write_json
 from bench.server import ServerError
 
-_PIPE_COLUMNS = 140
+#: By module of bench.load and of bench.reports: rounds and seconds of each run, quick and otherwise.
+BENCHES = {
+    "mlp_requests": ((1, 0.3), (5, 0.8)),
+    "direct_share": ((2, 0.4), (5, 2.0)),
+}
+_ERRORS = (BuildError, MissingModelError, ServerError, H2loadError, WrongAnswerError)
 
 
 def main() -> int:
     """Run what the command line asks for; the exit status: 0, 1 if a bench failed, 2 on wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under a minute, with more noise")
-    quick: bool = parser.parse_args().quick
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all without one")
+    parser.add_argument("--quick", action="store_true", help="a minute for all, with more noise")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(BENCHES):
+        parser.error(f"expected names of {', '.join(BENCHES)}, got {', '.join(sorted(unknown))}")
     if (os.cpu_count() or 1) < 2:
         print("bench: expected 2 cores, one for the server and one for the load, got 1", file=sys.stderr)
         return 1
     mpl.use("Agg")
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
     try:
-        efforts: tuple[Any, Any] = (mlp_requests.Effort(1, 0.4), mlp_requests.Effort(5, 1.5))
-        run_bench(console, quick, mlp_requests, efforts, requests_table, requests_plot)
-        efforts = (direct_share.Effort(2, 0.4), direct_share.Effort(5, 2.0))
-        run_bench(console, quick, direct_share, efforts, share_table, share_plot)
-    except (BuildError, MissingModelError, ServerError, H2loadError, WrongAnswerError) as error:
+        for name in arguments.names or BENCHES:
+            run_bench(name, arguments.quick)
+    except _ERRORS as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def run_bench(console: Console, quick: bool, bench: Any, efforts: tuple[Any, Any], table: Any, plot: Any) -> None:
-    """Run a module of bench.load, with the first of its efforts if `quick`, and report it."""
-    name = bench.__name__.rpartition(".")[2]
+def run_bench(name: str, quick: bool) -> None:
+    """Run one of BENCHES, and report it."""
+    bench, report = import_module(f"bench.load.{name}"), import_module(f"bench.reports.{name}")
     facts = facts_of_run(quick)
-    effort = efforts[0] if quick else efforts[1]
-    with console.status(name):
+    effort = Effort(*BENCHES[name][0 if quick else 1])
+    with Console(stderr=True).status(name):
         results = bench.run(effort)
-    console.print(table(results))
+    print(f"## {name}\n\n{markdown(report.table(results))}\n")
     path = write_json(name, {**facts, "configuration": bench.configuration(effort)}, results)
-    console.print(f"{path}\n{save_plot(name, plot(results))}", highlight=False)
+    print(f"{path}\n{save_plot(name, report.plot(results))}\n", flush=True)
 
 
 def facts_of_run(quick: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import grpc
 from gristmill_protos.inference_pb2 import (
+    ModelInferRequest,
     ModelInferResponse,
     ModelReadyRequest,
     ModelReadyResponse,
@@ -83,6 +84,11 @@ def mean_batch(before: Counts, after: Counts) -> float:
     if after.executions == before.executions:
         raise WrongAnswerError("the server executed nothing under load")
     return (after.rows - before.rows) / (after.executions - before.executions)
+
+
+def input_bytes(request: bytes) -> list[bytes]:
+    """The raw contents of a serialized ModelInferRequest."""
+    return list(ModelInferRequest.FromString(request).raw_input_contents)
 
 
 def output_bytes(response: bytes) -> list[bytes]:

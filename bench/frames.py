@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from collections.abc import Mapping
 
@@ -25,3 +26,9 @@ def infer_request(model: str, inputs: Mapping[str, np.ndarray]) -> bytes:
 def grpc_frame(message: bytes) -> bytes:
     """An uncompressed gRPC frame: a zero byte, the length as a big-endian uint32, the message."""
     return struct.pack(">BI", 0, len(message)) + message
+
+
+def gzip_frame(message: bytes) -> bytes:
+    """A gRPC frame with the message compressed, for calls that say `grpc-encoding: gzip`."""
+    compressed = gzip.compress(message)
+    return struct.pack(">BI", 1, len(compressed)) + compressed

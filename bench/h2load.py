@@ -29,12 +29,16 @@ class H2loadError(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """A closed loop: `connections` x `streams` calls at a time until `requests` are answered."""
+    """A closed loop: `connections` x `streams` calls at a time until `requests` are answered.
+
+    `encoding`: of the message in `frame`, None for an uncompressed one.
+    """
 
     frame: Path
     requests: int
     connections: int
     streams: int
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,20 +77,24 @@ def parse_latencies_us(log: str) -> list[float]:
     return [float(latency_us) for _, _, latency_us in lines]
 
 
-def latency_percentiles_us(port: int, load: Load, core: int, percentiles: Sequence[float], log: Path) -> list[float]:
+def latency_percentiles_us(
+    port: int, load: Load, cores: Sequence[int], percentiles: Sequence[float], log: Path
+) -> list[float]:
     """Of the requests of a run of their own, since writing `log` costs the client time. Raises H2loadError."""
     log.unlink(missing_ok=True)  # h2load appends
-    run_h2load(port, load, core, f"--log-file={log}")
+    run_h2load(port, load, cores, f"--log-file={log}")
     latencies_us = parse_latencies_us(log.read_text())
     if len(latencies_us) != load.requests:
         raise H2loadError(f"expected {load.requests} lines in h2load's log, got {len(latencies_us)}")
     return [float(value) for value in np.percentile(latencies_us, percentiles)]
 
 
-def run_h2load(port: int, load: Load, core: int, *options: str) -> LoadResult:
-    """Put `load` on 127.0.0.1:`port` from one thread pinned to `core`. Raises H2loadError."""
-    command = ["taskset", "-c", str(core), "h2load", "-t", "1", "-d", str(load.frame), *options]
+def run_h2load(port: int, load: Load, cores: Sequence[int], *options: str) -> LoadResult:
+    """Put `load` on 127.0.0.1:`port` from one thread on `cores`. Raises H2loadError."""
+    command = ["taskset", "-c", ",".join(map(str, cores)), "h2load", "-t", "1", "-d", str(load.frame), *options]
     command += ["-n", str(load.requests), "-c", str(load.connections), "-m", str(load.streams)]
+    if load.encoding is not None:
+        command += ["-H", f"grpc-encoding: {load.encoding}"]
     command += ["-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{METHOD}"]
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)

@@ -7,14 +7,15 @@ import os
 import platform
 import re
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # What makes the server and the bench what they are; written results are not part of it.
 _MEASURED = ("CMakeLists.txt", "csrc", "server", "requirements", "bench", ":!bench/results")
-_PACKAGES = ("grpcio", "numpy", "onnxruntime", "protobuf", "uvloop")
+_PACKAGES = ("grpcio", "numpy", "nvidia-pytriton", "onnxruntime", "protobuf", "uvloop")
+_LIBRARIES = ("libgrpc++-dev", "libnghttp2-dev")
 
 
 def describe_machine() -> dict[str, str | int]:
@@ -37,10 +38,11 @@ def describe_commit() -> str:
 
 
 def describe_versions() -> dict[str, str]:
-    """Of the Python, the packages and the tools that take part."""
-    packages = {package: version(package) for package in _PACKAGES}
+    """Of the Python, the packages, libraries and tools that take part."""
+    packages = {package: _package_version(package) for package in _PACKAGES}
+    libraries = {name: _first_line("dpkg-query", "--show", "--showformat=${Version}", name) for name in _LIBRARIES}
     tools = {"h2load": _first_line("h2load", "--version"), "g++": _first_line("g++", "-dumpfullversion")}
-    return {"python": platform.python_version(), **packages, **tools}
+    return {"python": platform.python_version(), **packages, **libraries, **tools}
 
 
 def load_average() -> float:
@@ -54,6 +56,13 @@ def onnxruntime_library() -> Path:
     assert package is not None
     assert package.origin is not None
     return next(Path(package.origin).parent.glob("capi/libonnxruntime.so*"))
+
+
+def _package_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def _first_line(*command: str) -> str:

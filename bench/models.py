@@ -66,14 +66,22 @@ def copy_model(sample: SampleModel, repository: Path, name: str, config: str) ->
 
 def publish_mlp(repository: Path, config: str) -> Path:
     """Build the MLP into `repository` as version 1 of `mlp`; returns the model file."""
-    directory = repository / "mlp" / "1"
+    return _publish(repository, "mlp", "model.onnx", build_mlp(), config)
+
+
+def publish_sim(repository: Path, name: str, text: str, config: str) -> None:
+    """Publish a simulated model (csrc/backends/sim/sim_model_file.h) into `repository` as version 1 of `name`."""
+    _publish(repository, name, "model.sim", text.encode(), config)
+
+
+def _publish(repository: Path, model: str, file: str, content: bytes, config: str) -> Path:
+    directory = repository / model / "1"
     directory.mkdir(parents=True)
-    content = build_mlp()
-    (directory / "model.onnx").write_bytes(content)
+    (directory / file).write_bytes(content)
     entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    (directory / "manifest.json").write_text(json.dumps({"format": 1, "files": {"model.onnx": entry}}))
+    (directory / "manifest.json").write_text(json.dumps({"format": 1, "files": {file: entry}}))
     (directory.parent / "config.pbtxt").write_text(config)
-    return directory / "model.onnx"
+    return directory / file
 
 
 def build_mlp() -> bytes:

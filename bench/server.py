@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import re
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_LISTENING = re.compile(r"listening on \S+:(\d+)")
+# As gristmill and the floors say it, and as Triton does.
+_LISTENING = re.compile(r"(?:listening on|Started GRPCInferenceService at) \S+:(\d+)")
 _LIMIT_S = 60.0
 
 
@@ -30,23 +32,28 @@ class PinnedServer:
     port: int
 
     def cpu_s(self) -> float:
-        """User and system time of all its threads since its start, in steps of a clock tick (10 ms)."""
-        return parse_cpu_ticks(Path(f"/proc/{self.pid}/stat").read_text()) / os.sysconf("SC_CLK_TCK")
+        """User and system time of all its threads since its start."""
+        return time.clock_gettime(cpu_clock(self.pid))
 
 
-def parse_cpu_ticks(stat: str) -> int:
-    """utime + stime of a line of /proc/<pid>/stat."""
-    # The second field, the command in parentheses, may itself hold spaces and parentheses.
-    fields = stat.rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+def cpu_clock(pid: int) -> int:
+    """The clock of the CPU time of another process, as clock_getcpuclockid(3) makes it: finer than /proc's ticks."""
+    return ~pid << 3 | 2
 
 
-def gristmill_command(repository: Path, frontend: str = "native") -> list[str]:
-    """`gristmill serve` on a port of its own choice, with one thread per run of a model and one event loop."""
+def free_port() -> int:
+    """A port for a server that cannot choose one: free now, and not given out again soon."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def gristmill_command(repository: Path, frontend: str, io_threads: int = 1) -> list[str]:
+    """`gristmill serve` on a port of its own choice, with one thread per run of a model."""
     return [
         *(str(Path(sys.executable).parent / "gristmill"), "serve", "--model-repository", str(repository)),
         *("--host", "127.0.0.1", "--grpc-port", "0", "--intra-op-threads", "1"),
-        *("--frontend", frontend, "--io-threads", "1"),
+        *("--frontend", frontend, "--io-threads", str(io_threads)),
     ]
 
 

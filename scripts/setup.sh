@@ -18,7 +18,7 @@ readonly job=${1:-} stamps=.venv/stamps
 case $job in
   serve) readonly groups=(build runtime) bare=(models) ;;
   train) readonly groups=(build runtime train) bare=(models data) ;;
-  bench) readonly groups=(build runtime train bench) bare=(models data) ;;
+  bench) readonly groups=(build runtime train bench) bare=(models data peers) ;;
   check | test) readonly groups=(build runtime train test check bench) bare=(models data) ;;
   *) die "expected one of serve, train, check, test, bench; got '$job'" ;;
 esac
@@ -134,6 +134,7 @@ find_missing_packages() {
   fi
   if [[ $job == bench ]]; then
     need nghttp2-client have h2load
+    need libgrpc++-dev has_file /usr/include/grpcpp/grpcpp.h
   fi
 }
 

@@ -21,13 +21,13 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "floor.h"
+#include "nghttp2_header.h"
 
 namespace floors {
 
@@ -65,16 +65,9 @@ class Handler {
   virtual void OnWakeUp() {}
 };
 
-[[noreturn]] inline void Die(const std::string& message) {
-  std::fprintf(stderr, "floor: %s\n", message.c_str());
-  std::exit(1);
-}
-
 // A gRPC frame around the content of a file. Ends the process if it cannot be read.
 inline std::string ReadReply(const char* path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) Die(std::string("cannot read the reply in ") + path);
-  const std::string message{std::istreambuf_iterator<char>(file), {}};
+  const std::string message = ReadFile(path);
   const uint32_t length = htonl(static_cast<uint32_t>(message.size()));
   std::string frame(1, '\0');
   frame.append(reinterpret_cast<const char*>(&length), sizeof(length));
@@ -143,15 +136,6 @@ class FloorServer {
   }
 
  private:
-  static nghttp2_nv Header(std::string_view name, std::string_view value) {
-    // nghttp2 takes pointers to non-const and does not write through them.
-    const auto bytes = [](std::string_view text) {
-      return const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(text.data()));
-    };
-    const uint8_t borrow = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE;
-    return {bytes(name), bytes(value), name.size(), value.size(), borrow};
-  }
-
   static ssize_t ReadReplyOfStream(nghttp2_session* session, int32_t id, uint8_t* buffer, size_t size, uint32_t* flags,
                                    nghttp2_data_source* source, void*) {
     static const nghttp2_nv trailer = Header("grpc-status", "0");

@@ -6,8 +6,6 @@
 //
 // MODEL: INPUT0 float32[N,16] -> OUTPUT0 float32[N,1]. Requests hold one row. REPLY: a file with a serialized
 // ModelInferResponse that ends with its one float32, which each answer replaces.
-#include <dlfcn.h>
-#include <onnxruntime_c_api.h>
 #include <sys/eventfd.h>
 
 #include <condition_variable>
@@ -16,13 +14,13 @@
 #include <utility>
 
 #include "floor_server.h"
+#include "mlp_model.h"
 
 namespace {
 
+using floors::MlpModel;
 using floors::Stream;
 
-constexpr size_t kWidth = 16;
-constexpr size_t kMaxRows = 256;
 constexpr size_t kFrameHeadBytes = 5;
 constexpr uint64_t kRawInputContents = 7;  // the field of ModelInferRequest
 constexpr uint64_t kLengthDelimited = 2;
@@ -46,67 +44,15 @@ const char* FindRow(const std::string& body) {
     const uint64_t value = Varint(at, end);
     if ((tag & 7) != kLengthDelimited) continue;
     if (value > static_cast<uint64_t>(end - at)) break;
-    if (tag >> 3 == kRawInputContents && value == kWidth * sizeof(float)) return at;
+    if (tag >> 3 == kRawInputContents && value == MlpModel::kWidth * sizeof(float)) return at;
     at += value;
   }
   floors::Die("expected one row of 16 float32 in raw_input_contents");
 }
 
-// The model on one thread, with its input and output memory.
-class Model {
- public:
-  Model(const char* library, const char* path) {
-    void* handle = dlopen(library, RTLD_NOW);
-    if (handle == nullptr) floors::Die(dlerror());
-    const auto base = reinterpret_cast<const OrtApiBase* (*)()>(dlsym(handle, "OrtGetApiBase"));
-    if (base == nullptr) floors::Die(std::string(library) + " is no ONNX Runtime");
-    api_ = base()->GetApi(ORT_API_VERSION);
-    if (api_ == nullptr) floors::Die(std::string(library) + " is older than the header that this was built with");
-    OrtEnv* environment = nullptr;
-    OrtSessionOptions* options = nullptr;
-    Check(api_->CreateEnv(ORT_LOGGING_LEVEL_WARNING, "floor", &environment));
-    Check(api_->CreateSessionOptions(&options));
-    Check(api_->SetIntraOpNumThreads(options, 1));
-    Check(api_->CreateSession(environment, path, options, &session_));
-    Check(api_->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory_));
-  }
-
-  float* row(size_t index) { return input_.data() + index * kWidth; }
-  const float& output(size_t index) const { return output_[index]; }
-
-  void Run(size_t rows) {
-    OrtValue* input = View(input_.data(), rows, kWidth);
-    OrtValue* output = View(output_.data(), rows, 1);
-    const char* const input_name = "INPUT0";
-    const char* const output_name = "OUTPUT0";
-    Check(api_->Run(session_, nullptr, &input_name, &input, 1, &output_name, 1, &output));
-    api_->ReleaseValue(input);
-    api_->ReleaseValue(output);
-  }
-
- private:
-  void Check(OrtStatus* status) const {
-    if (status != nullptr) floors::Die(api_->GetErrorMessage(status));
-  }
-
-  OrtValue* View(float* data, size_t rows, size_t width) {
-    const std::array<int64_t, 2> shape = {static_cast<int64_t>(rows), static_cast<int64_t>(width)};
-    OrtValue* value = nullptr;
-    Check(api_->CreateTensorWithDataAsOrtValue(memory_, data, rows * width * sizeof(float), shape.data(), shape.size(),
-                                               ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &value));
-    return value;
-  }
-
-  const OrtApi* api_ = nullptr;
-  OrtSession* session_ = nullptr;
-  OrtMemoryInfo* memory_ = nullptr;
-  std::vector<float> input_ = std::vector<float>(kMaxRows * kWidth);
-  std::vector<float> output_ = std::vector<float>(kMaxRows);
-};
-
 class HotPath : public floors::Handler {
  public:
-  HotPath(std::string reply, Model& model) : reply_(std::move(reply)), model_(model), server_(*this) {}
+  HotPath(std::string reply, MlpModel& model) : reply_(std::move(reply)), model_(model), server_(*this) {}
 
   void OnRequest(Stream* stream) override { arrived_.push_back(stream); }
 
@@ -149,7 +95,7 @@ class HotPath : public floors::Handler {
     for (;;) {
       TakeBatch(batch);
       for (size_t i = 0; i < batch.size(); ++i) {
-        std::memcpy(model_.row(i), FindRow(batch[i]->body), kWidth * sizeof(float));
+        std::memcpy(model_.row(i), FindRow(batch[i]->body), MlpModel::kWidth * sizeof(float));
       }
       model_.Run(batch.size());
       for (size_t i = 0; i < batch.size(); ++i) {
@@ -171,14 +117,14 @@ class HotPath : public floors::Handler {
     idle_ = queue_.empty();
     queued_.wait(lock, [this] { return !queue_.empty(); });
     idle_ = false;
-    const auto end = queue_.begin() + static_cast<std::ptrdiff_t>(std::min(queue_.size(), kMaxRows));
+    const auto end = queue_.begin() + static_cast<std::ptrdiff_t>(std::min(queue_.size(), MlpModel::kMaxRows));
     batch.assign(queue_.begin(), end);
     queue_.erase(queue_.begin(), end);
   }
 
   const std::string reply_;
   const int done_fd_ = eventfd(0, EFD_NONBLOCK);
-  Model& model_;  // the executor thread's
+  MlpModel& model_;  // the executor thread's
   // The network thread's.
   floors::FloorServer server_;
   std::vector<Stream*> arrived_;
@@ -196,7 +142,7 @@ class HotPath : public floors::Handler {
 
 int main(int argc, char** argv) {
   if (argc != 5) floors::Die("expected the arguments PORT REPLY MODEL LIBONNXRUNTIME");
-  static Model model(argv[4], argv[3]);
+  static MlpModel model(argv[4], argv[3]);
   static HotPath handler(floors::ReadReply(argv[2]), model);
   handler.Run(static_cast<uint16_t>(std::atoi(argv[1])));
 }

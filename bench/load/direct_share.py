@@ -20,6 +20,7 @@ import numpy as np
 from gristmill_protos.inference_pb2 import ModelInferResponse
 
 from bench.client import BenchClient, WrongAnswerError, mean_batch
+from bench.effort import Effort
 from bench.frames import grpc_frame, infer_request
 from bench.h2load import Load, run_h2load
 from bench.load.direct_loop import DirectLoop
@@ -56,14 +57,6 @@ WORKLOADS = (
     Workload("recommender", 64),
     Workload("recommender", 64, rows_per_request=64),
 )
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How often each arm runs, and for how long."""
-
-    rounds: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -136,7 +129,7 @@ class ServerArm:
     def _load(self, requests: int) -> float:
         streams = self._requests_in_flight // _CONNECTIONS
         cpu_before = self._server.cpu_s()
-        result = run_h2load(self._server.port, Load(self._frame, requests, _CONNECTIONS, streams), LOAD_CORE)
+        result = run_h2load(self._server.port, Load(self._frame, requests, _CONNECTIONS, streams), [LOAD_CORE])
         self.cpu_s_per_row.append((self._server.cpu_s() - cpu_before) / requests / self._workload.rows_per_request)
         self.latencies_ms.append(result.mean_latency_us / 1000)
         return result.requests_per_s * self._workload.rows_per_request

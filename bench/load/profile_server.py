@@ -14,7 +14,8 @@ from pathlib import Path
 
 from bench.client import BenchClient
 from bench.h2load import Load, run_h2load
-from bench.load.mlp_requests import LOAD_CORE, LOADS, SERVER_CORE, prepare
+from bench.load.mlp_requests import LOADS
+from bench.load.mlp_servers import LOAD_CORE, SERVER_CORE, prepare
 from bench.server import gristmill_command, pinned_server
 
 _WARM_UP_REQUESTS = 2_000
@@ -33,14 +34,14 @@ def main() -> int:
         with pinned_server(gristmill_command(setup.repository, frontend), SERVER_CORE) as server:
             with BenchClient(server.port) as client:
                 client.require_ready("mlp")
-            run_h2load(server.port, Load(setup.frame, _WARM_UP_REQUESTS, *LOADS[-1]), LOAD_CORE)
+            run_h2load(server.port, Load(setup.frame, _WARM_UP_REQUESTS, *LOADS[-1]), [LOAD_CORE])
             record = ["perf", "record", "-q", "-F", str(_SAMPLES_PER_S), "-p", str(server.pid), "-o", str(data)]
             try:
                 perf = subprocess.Popen(record)
             except FileNotFoundError:
                 print("perf is missing; on Debian: apt-get install linux-perf", file=sys.stderr)
                 return 1
-            result = run_h2load(server.port, Load(setup.frame, _REQUESTS[frontend], *LOADS[-1]), LOAD_CORE)
+            result = run_h2load(server.port, Load(setup.frame, _REQUESTS[frontend], *LOADS[-1]), [LOAD_CORE])
             perf.send_signal(signal.SIGINT)
             perf.wait()
         print(f"{result.requests_per_s:,.0f} requests/s while sampled")

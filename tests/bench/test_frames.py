@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import gzip
+
 import numpy as np
 import pytest
 from gristmill_protos.inference_pb2 import ModelInferRequest
 
-from bench.frames import grpc_frame, infer_request
+from bench.frames import grpc_frame, gzip_frame, infer_request
 
 
 @pytest.mark.parametrize("message", [b"", b"abc", bytes(70_000)])
@@ -12,6 +14,13 @@ def test_a_frame_is_a_zero_a_big_endian_length_and_the_message(message: bytes) -
     assert frame[0] == 0
     assert int.from_bytes(frame[1:5], "big") == len(message)
     assert frame[5:] == message
+
+
+def test_a_gzip_frame_has_its_flag_the_compressed_length_and_the_message() -> None:
+    frame = gzip_frame(bytes(70_000))
+    assert frame[0] == 1
+    assert int.from_bytes(frame[1:5], "big") == len(frame) - 5
+    assert gzip.decompress(frame[5:]) == bytes(70_000)
 
 
 def test_a_request_carries_every_input_raw() -> None:

@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from bench.server import ServerError, parse_cpu_ticks, pinned_server
+from bench.server import ServerError, cpu_clock, free_port, pinned_server
 
 
-def test_cpu_ticks_are_user_and_system_time() -> None:
-    stat = "7 (odd) name (x) S 1 7 7 0 -1 4194304 11 12 13 14 250 50 99 98 20 0 1 0 5 6 7"
-    assert parse_cpu_ticks(stat) == 300
+def test_the_cpu_clock_of_this_process_agrees_with_its_own() -> None:
+    before = time.process_time()
+    measured = time.clock_gettime(cpu_clock(os.getpid()))
+    assert before <= measured <= time.process_time()
 
 
-def test_cpu_ticks_of_this_process_agree_with_the_system() -> None:
-    before = os.times()
-    ticks = parse_cpu_ticks(Path("/proc/self/stat").read_text())
-    after = os.times()
-    per_second = os.sysconf("SC_CLK_TCK")
-    # Each of the two times is rounded down to a tick.
-    assert (before.user + before.system) * per_second - 2 <= ticks <= (after.user + after.system) * per_second + 2
+def test_a_free_port_can_be_listened_on() -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as listener:
+        assert listener.getsockname()[1] > 0
+
+
+@pytest.mark.parametrize(
+    "line", ["gristmill listening on 127.0.0.1:4711", 'I1124 "Started GRPCInferenceService at 127.0.0.1:4711"']
+)
+def test_the_port_is_read_from_what_a_server_says(line: str) -> None:
+    core = min(os.sched_getaffinity(0))
+    program = f"import time; print({line!r}, flush=True); time.sleep(600)"
+    with pinned_server([sys.executable, "-c", program], core) as server:
+        assert server.port == 4711
 
 
 def test_a_server_runs_on_its_core_until_the_block_ends() -> None:

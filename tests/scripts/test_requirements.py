@@ -47,7 +47,7 @@ def test_extras_are_pinned() -> None:
 
 def test_packages_installed_without_dependencies_are_pinned_and_in_no_other_list() -> None:
     constraints = read_pins("constraints.txt")
-    for name in ("models.txt", "data.txt"):
+    for name in ("models.txt", "data.txt", "peers.txt"):
         packages = read_pins(name)
         assert packages
         assert all(version.startswith("==") for version in packages.values())
