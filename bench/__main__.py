@@ -17,6 +17,7 @@ from bench.build import BuildError
 from bench.client import WrongAnswerError
 from bench.effort import Effort
 from bench.h2load import H2loadError
+from bench.load.open_loop import OpenLoopError
 from bench.machine import describe_commit, describe_machine, describe_versions, load_average
 from bench.models import MissingModelError
 from bench.report import markdown, save_plot, write_json
@@ -25,16 +26,19 @@ from bench.server import ServerError
 #: By module of bench.load and of bench.reports: rounds and seconds of each run, quick and otherwise.
 BENCHES = {
     "mlp_requests": ((1, 0.3), (5, 0.8)),
+    "open_loop": ((1, 0.4), (5, 1.5)),
+    "tensor_sizes": ((1, 0.3), (5, 0.8)),
+    "io_threads": ((1, 0.3), (5, 0.8)),
     "direct_share": ((2, 0.4), (5, 2.0)),
 }
-_ERRORS = (BuildError, MissingModelError, ServerError, H2loadError, WrongAnswerError)
+_ERRORS = (BuildError, MissingModelError, ServerError, H2loadError, OpenLoopError, WrongAnswerError)
 
 
 def main() -> int:
     """Run what the command line asks for; the exit status: 0, 1 if a bench failed, 2 on wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all without one")
-    parser.add_argument("--quick", action="store_true", help="a minute for all, with more noise")
+    parser.add_argument("--quick", action="store_true", help="two minutes for all, with more noise")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(BENCHES):
         parser.error(f"expected names of {', '.join(BENCHES)}, got {', '.join(sorted(unknown))}")

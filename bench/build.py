@@ -39,6 +39,8 @@ HOT_PATH_FLOOR = Part("floors/hot_path_floor", ("-lnghttp2", "-ldl", "-pthread")
 GRPC_CPP_ECHO = Part(
     "floors/grpc_cpp_echo", ("-lgrpc++", "-lgrpc", "-lgpr", "-labsl_synchronization"), ("libgrpc++-dev",)
 )
+MEMCPY_FLOOR = Part("floors/memcpy_floor")
+OPEN_LOOP = Part("load/open_loop", ("-lnghttp2",), ("libnghttp2-dev",))
 TRITON_MLP_BACKEND = Part("peers/triton_mlp_backend", ("-shared", "-fPIC", "-ldl"))
 
 
