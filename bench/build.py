@@ -41,6 +41,16 @@ GRPC_CPP_ECHO = Part(
 )
 MEMCPY_FLOOR = Part("floors/memcpy_floor")
 OPEN_LOOP = Part("load/open_loop", ("-lnghttp2",), ("libnghttp2-dev",))
+NAMED_NGHTTP2 = Part(
+    "load/named_nghttp2",
+    (
+        *("-shared", "-fPIC", "-Wl,-soname,libnghttp2.so.14", "-Wl,-Bsymbolic"),
+        *("-Wl,--whole-archive", "-l:libnghttp2.a", "-Wl,--no-whole-archive"),
+    ),
+    ("libnghttp2-dev",),
+    # In a folder that can be searched for this library alone.
+    "named/libnghttp2.so.14",
+)
 TRITON_MLP_BACKEND = Part("peers/triton_mlp_backend", ("-shared", "-fPIC", "-ldl"))
 
 
