@@ -95,7 +95,7 @@ void RegisterEngine(py::module_& m) {
       .def(py::init([](std::string plugin_directory, ParametersByBackend backend_parameters, size_t max_answer_bytes) {
              return std::make_shared<Engine>(EngineOptions{.plugin_directory = std::move(plugin_directory),
                                                            .backend_parameters = std::move(backend_parameters),
-                                                           .buffers = {.max_in_use_bytes = max_answer_bytes}},
+                                                           .buffers = BufferPoolOptions::Limited(max_answer_bytes)},
                                              &SystemClock());
            }),
            py::kw_only(), py::arg("plugin_directory"), py::arg("backend_parameters") = ParametersByBackend{},

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/buffer.h"
 
+#include <sys/mman.h>
+
 #include <bit>
 #include <limits>
 #include <new>
@@ -10,10 +12,21 @@ namespace gristmill {
 namespace {
 
 constexpr std::align_val_t kAlignment{64};
+// From here on the kernel is asked for pages of this size: a fault for each of 4 KiB costs as much as filling it.
+constexpr size_t kHugePageBytes = 2 << 20;
 constexpr size_t kSmallestCapacity = 256;
 
-std::byte* Allocate(size_t capacity) { return static_cast<std::byte*>(::operator new(capacity, kAlignment)); }
-void Free(std::byte* data) { ::operator delete(data, kAlignment); }
+std::align_val_t AlignmentOf(size_t capacity) {
+  return capacity < kHugePageBytes ? kAlignment : std::align_val_t{kHugePageBytes};
+}
+
+std::byte* Allocate(size_t capacity) {
+  void* data = ::operator new(capacity, AlignmentOf(capacity));
+  if (capacity >= kHugePageBytes) madvise(data, capacity, MADV_HUGEPAGE);  // a wish, which may be refused
+  return static_cast<std::byte*>(data);
+}
+
+void Free(std::byte* data, size_t capacity) { ::operator delete(data, AlignmentOf(capacity)); }
 
 size_t ClassOf(size_t capacity) { return static_cast<size_t>(std::bit_width(capacity / kSmallestCapacity) - 1); }
 
@@ -31,8 +44,8 @@ void Buffer::Swap(Buffer& other) noexcept {
 }
 
 BufferPool::~BufferPool() {
-  for (auto& list : idle_) {
-    for (std::byte* data : list) Free(data);
+  for (size_t i = 0; i < idle_.size(); ++i) {
+    for (std::byte* data : idle_[i]) Free(data, kSmallestCapacity << i);
   }
 }
 
@@ -74,7 +87,7 @@ void BufferPool::Release(std::byte* data, size_t capacity) {
       return;
     }
   }
-  Free(data);
+  Free(data, capacity);
 }
 
 size_t BufferPool::in_use_bytes() const {

@@ -13,6 +13,7 @@
 //   Encode(response, buffer.data());
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -62,6 +63,13 @@ struct BufferPoolOptions {
   size_t max_retained_bytes = 64u << 20;
   /// Bytes that TryAcquire hands out at most. 0: no limit.
   size_t max_in_use_bytes = 0;
+
+  /// Of a pool that may use as much, or any amount (0): a part of it is worth keeping.
+  static BufferPoolOptions Limited(size_t max_in_use_bytes) {
+    BufferPoolOptions options{.max_in_use_bytes = max_in_use_bytes};
+    options.max_retained_bytes = std::max(options.max_retained_bytes, max_in_use_bytes / 16);
+    return options;
+  }
 };
 
 class BufferPool {

@@ -131,7 +131,7 @@ TransportServer::~TransportServer() { Stop(); }
 
 Status TransportServer::Open() {
   const int loop_count = std::max(options_.io_threads, 1);
-  const BufferPoolOptions buffers{.max_in_use_bytes = options_.max_received_bytes / static_cast<size_t>(loop_count)};
+  const auto buffers = BufferPoolOptions::Limited(options_.max_received_bytes / static_cast<size_t>(loop_count));
   for (int i = 0; i < loop_count; ++i) {
     auto loop = std::make_unique<Loop>(&clock_, buffers);
     if (Status status = loop->events.Open(); !status.ok()) return status;
