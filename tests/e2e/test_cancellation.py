@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from .conftest import ECHO
 from .harness import RunningServer, inputs_of, serve, wait_until, write_sim
@@ -19,6 +18,8 @@ output Y FP32 -1 1 = identity X
 latency_us 1:600000000
 """
 ROOM = 5
+#: Long beside what it takes to call a few times.
+EXPIRES_S = 5.0
 CONFIG = f"max_batch_size: 1\ndynamic_batching {{ default_queue_policy {{ max_queue_size: {ROOM} }} }}\n"
 
 
@@ -50,28 +51,28 @@ class Callers:
         assert statistics.inference_stats.success.count == 0
         return len(self._calls) - int(statistics.inference_stats.fail.count)
 
-    def fill(self, timeout_s: float | None = None) -> None:
+    def fill(self) -> None:
         """Call until one is executed and the queue is full; calls that come before the execution begins are refused."""
 
         def is_full() -> bool:
-            self.call(timeout_s)
+            self.call()
             return self.accepted() == 1 + ROOM
 
         wait_until(is_full, "a full queue")
 
 
-@pytest.mark.parametrize("timeout_s", [None, 2.0], ids=["cancelled", "expired"])
-def test_calls_that_are_given_up_make_room_while_the_model_is_busy(
-    tmp_path: Path, frontend: str, timeout_s: float | None
-) -> None:
+def test_calls_that_are_given_up_make_room_while_the_model_is_busy(tmp_path: Path, frontend: str) -> None:
     write_sim(tmp_path, "busy", 1, BUSY, CONFIG)
     write_sim(tmp_path, "echo", 1, ECHO)
     with serve(tmp_path, "--exit-timeout-secs", "0", frontend=frontend) as server, Callers(server) as callers:
         callers.call()
-        callers.fill(timeout_s)
-        if timeout_s is None:
-            callers.cancel()
-        wait_until(lambda: callers.accepted() == 1, "the calls in the queue to be answered")
+        callers.fill()
+        callers.cancel()
+        wait_until(lambda: callers.accepted() == 1, "the cancelled calls to leave the queue")
+        for _ in range(ROOM):
+            callers.call(EXPIRES_S)
+        assert callers.accepted() == 1 + ROOM
+        wait_until(lambda: callers.accepted() == 1, "the expired calls to leave the queue")
         for _ in range(ROOM + 1):
             callers.call()
         assert callers.accepted() == 1 + ROOM
