@@ -26,7 +26,7 @@ class BufferLimits:
     @classmethod
     def of(cls, options: ServerOptions) -> BufferLimits:
         """Half for requests, half for answers; one connection may not take more than a quarter of either."""
-        half = (options.max_buffered_bytes or memory_bytes() // 2) // 2
+        half = max((options.max_buffered_bytes or memory_bytes() // 2) // 2, 4)  # of which a quarter is still a limit
         return cls(half, half, half // 4)
 
 
