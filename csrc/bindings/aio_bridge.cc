@@ -86,6 +86,7 @@ void AioBridge::Cancel(uint64_t ticket) {
 }
 
 py::list AioBridge::Drain() {
+  completions_.Clear();
   completions_.Drain(&finished_);
   py::list answers(finished_.size());
   for (size_t i = 0; i < finished_.size(); ++i) {

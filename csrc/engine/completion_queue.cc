@@ -26,16 +26,20 @@ Status CompletionQueue::Encode(const InferResponse& response, InferRequest* requ
 void CompletionQueue::Flush() {
   {
     MutexLock lock(mu_);
-    if (std::exchange(signalled_, true)) return;
+    if (attended_ || std::exchange(signalled_, true)) return;
   }
   ready_.Signal();
 }
 
+void CompletionQueue::Attend() {
+  MutexLock lock(mu_);
+  attended_ = true;
+}
+
 void CompletionQueue::Drain(std::vector<Completion>* completions) {
   completions->clear();
-  ready_.Clear();
   MutexLock lock(mu_);
-  signalled_ = false;
+  attended_ = signalled_ = false;
   finished_.swap(*completions);
 }
 

@@ -37,6 +37,7 @@ void InferService::OnHalfClose(Call* call) {
   request->arrival_ns = call->arrival_ns();
   request->deadline_ns = call->deadline_ns();
   exchange->in_flight = request.get();
+  if (submitted_.empty()) completions_.Attend();
   submitted_.push_back(std::move(request));
 }
 
@@ -53,9 +54,15 @@ void InferService::Submit() {
   if (submitted_.empty()) return;
   engine_.Infer(submitted_);
   submitted_.clear();
+  Answer();
 }
 
 void InferService::OnEvents(uint32_t) {
+  completions_.Clear();
+  Answer();
+}
+
+void InferService::Answer() {
   completions_.Drain(&finished_);
   for (Completion& completion : finished_) {
     auto* exchange = reinterpret_cast<Exchange*>(completion.request->ticket);

@@ -27,7 +27,7 @@ class InferService final : public CallHandler, public Watcher {
   /// Calls not yet answered. From any thread.
   size_t calls() const { return calls_.load(std::memory_order_relaxed); }
 
-  /// Hands to the engine what came since the last call, all at once.
+  /// Hands to the engine what came since the last call, all at once, and answers what has been finished meanwhile.
   void Submit();
 
   bool wants_metadata() const override { return false; }
@@ -49,6 +49,7 @@ class InferService final : public CallHandler, public Watcher {
     InferRequest* in_flight = nullptr;
   };
 
+  void Answer();
   void Finish(Exchange* exchange, const Status& status);
 
   Engine& engine_;

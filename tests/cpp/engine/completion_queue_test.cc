@@ -37,11 +37,40 @@ TEST_F(CompletionQueueTest, SignalsOncePerFlush) {
   EXPECT_FALSE(Readable());
   queue_.Flush();
   EXPECT_TRUE(Readable());
+  queue_.Clear();
   queue_.Drain(&completions_);
   ASSERT_EQ(completions_.size(), 2u);
   EXPECT_EQ(completions_[0].request->ticket, 1u);
   EXPECT_GT(completions_[1].request->encoded_response.size(), 0u);
   EXPECT_FALSE(Readable());
+}
+
+TEST_F(CompletionQueueTest, SignalsNobodyWhoIsGoingToDrain) {
+  queue_.Attend();
+  Complete(1);
+  queue_.Flush();
+  EXPECT_FALSE(Readable());
+  queue_.Drain(&completions_);
+  EXPECT_EQ(completions_.size(), 1u);
+  Complete(2);
+  queue_.Flush();
+  EXPECT_TRUE(Readable());
+}
+
+TEST_F(CompletionQueueTest, ASignalThatADrainHasForestalledIsClearedAsAnyOther) {
+  Complete(1);
+  queue_.Flush();
+  queue_.Attend();
+  queue_.Drain(&completions_);
+  EXPECT_EQ(completions_.size(), 1u);
+  ASSERT_TRUE(Readable());
+  queue_.Clear();
+  EXPECT_FALSE(Readable());
+  queue_.Drain(&completions_);
+  EXPECT_TRUE(completions_.empty());
+  Complete(2);
+  queue_.Flush();
+  EXPECT_TRUE(Readable());
 }
 
 TEST_F(CompletionQueueTest, CarriesErrorsWithoutABody) {
@@ -78,8 +107,13 @@ TEST_F(CompletionQueueTest, LosesNothingBetweenThreads) {
   }
   std::vector<bool> seen(2 * kPerThread);
   size_t count = 0;
-  while (count < seen.size()) {
-    ASSERT_TRUE(Readable(-1));
+  for (int round = 0; count < seen.size(); ++round) {
+    if (round % 2 == 0) {
+      queue_.Attend();
+    } else {
+      ASSERT_TRUE(Readable(-1));
+      queue_.Clear();
+    }
     queue_.Drain(&completions_);
     for (const Completion& completion : completions_) {
       ASSERT_FALSE(seen[completion.request->ticket]);

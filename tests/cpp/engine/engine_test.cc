@@ -150,6 +150,7 @@ class Caller {
     while (!in_flight_.empty()) {
       pollfd readable{.fd = completions_.fd(), .events = POLLIN, .revents = 0};
       poll(&readable, 1, -1);
+      completions_.Clear();
       Drain();
     }
   }
