@@ -54,10 +54,11 @@ std::optional<int64_t> ParseGrpcTimeout(std::string_view text) {
 std::string PercentEncode(std::string_view message) {
   std::string encoded;
   encoded.reserve(message.size());
-  for (char c : message) {
-    const auto byte = static_cast<uint8_t>(c);
-    if (byte >= 0x20 && byte <= 0x7e && c != '%') {
-      encoded += c;
+  for (size_t i = 0; i < message.size(); ++i) {
+    const auto byte = static_cast<uint8_t>(message[i]);
+    const bool is_outer_blank = byte == ' ' && (i == 0 || i + 1 == message.size());
+    if (byte >= 0x20 && byte <= 0x7e && byte != '%' && !is_outer_blank) {
+      encoded += message[i];
     } else {
       constexpr std::string_view kHex = "0123456789ABCDEF";
       encoded += {'%', kHex[byte >> 4], kHex[byte & 15]};

@@ -30,6 +30,13 @@ TEST(PercentEncode, KeepsPrintableAsciiButForPercent) {
   EXPECT_EQ(PercentEncode("100%\n\x7f\xc3\xa9"), "100%25%0A%7F%C3%A9");
 }
 
+TEST(PercentEncode, LeavesNoBlankAtEitherEnd) {
+  EXPECT_EQ(PercentEncode(" a b "), "%20a b%20");
+  EXPECT_EQ(PercentEncode("  "), "%20%20");
+  EXPECT_EQ(PercentEncode(" "), "%20");
+  EXPECT_EQ(PercentEncode(""), "");
+}
+
 TEST(Base64, FollowsTheStandard) {
   EXPECT_EQ(Base64Encode(""), "");
   EXPECT_EQ(Base64Encode("f"), "Zg");
