@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,10 @@ class Servicer:
     async def crash(self, request: bytes, context: Any) -> bytes:
         raise ValueError("crashed")
 
+    async def crash_with_code(self, request: bytes, context: Any) -> bytes:
+        context.set_code(grpc.StatusCode.DATA_LOSS.value[0])
+        raise ValueError("crashed")
+
     async def compress(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
         context.set_compression(grpc.Compression.Gzip)
         yield request
@@ -108,7 +113,7 @@ class Servicer:
                 name: unary(getattr(self, name))
                 for name in (
                     *("echo", "in_thread", "describe", "abort", "set_status", "crash", "hold"),
-                    *("compress_too_late", "who"),
+                    *("crash_with_code", "compress_too_late", "who"),
                 )
             },
             "compress": grpc.unary_stream_rpc_method_handler(self.compress),
@@ -225,9 +230,19 @@ async def test_statuses(running: Running) -> None:
         grpc.StatusCode.UNKNOWN,
         "Unexpected <class 'ValueError'>: crashed",
     )
+    chosen = await failure(running.unary("crash_with_code")(b""))
+    assert (chosen.code(), chosen.details()) == (grpc.StatusCode.DATA_LOSS, "Unexpected <class 'ValueError'>: crashed")
     unknown = await failure(running.unary("nothing")(b""))
     assert (unknown.code(), unknown.details()) == (grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
     assert await running.unary("echo")(b"still served") == b"still served"
+
+
+async def test_no_answer_comes_with_a_failure(running: Running) -> None:
+    # A client of streams shows what one of single answers hides. grpc.aio sends an empty message.
+    answers = running.channel.unary_stream("/t/set_status")(b"")
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        assert await answers.read() == b""
+    assert await answers.code() is grpc.StatusCode.DATA_LOSS
 
 
 async def test_cancellation_reaches_the_servicer(running: Running) -> None:

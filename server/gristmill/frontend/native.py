@@ -160,7 +160,8 @@ class NativeServer(grpc.aio.Server):
             pass
         except Exception as error:
             _log.exception("%s failed", call.path)
-            context.set_code(grpc.StatusCode.UNKNOWN)
+            if context.code() is grpc.StatusCode.OK:  # else the servicer has chosen one
+                context.set_code(grpc.StatusCode.UNKNOWN)
             context.set_details(f"Unexpected {type(error)}: {error}")
 
     def _finish(self, call: Call, context: Context, task: asyncio.Task[None]) -> None:

@@ -187,7 +187,8 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         return self._call.metadata
 
     def set_code(self, code: grpc.StatusCode) -> None:
-        self._code = code
+        # Numbers are taken too, as by grpc.aio.
+        self._code = code if isinstance(code, grpc.StatusCode) else _CODES.get(code, grpc.StatusCode.UNKNOWN)
 
     def code(self) -> Any:
         return self._code
@@ -235,10 +236,8 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
     def finish(self) -> None:
         """Send the status, and run the callbacks."""
         self._finished = True
-        code = (
-            self._code if isinstance(self._code, grpc.StatusCode) else _CODES.get(self._code, grpc.StatusCode.UNKNOWN)
-        )
-        self._call.transport.finish(self._call.number, code.value[0], self._details, _entries(self._trailing_metadata))
+        trailing_metadata = _entries(self._trailing_metadata)
+        self._call.transport.finish(self._call.number, self._code.value[0], self._details, trailing_metadata)
         for callback in self._callbacks:
             callback(self)
 
@@ -259,7 +258,7 @@ async def answer(handler: Handler, context: Context) -> None:
             await context.abort(grpc.StatusCode.INTERNAL, "expected one request message, got none")
     if not handler.response_streaming:
         response = await _maybe_in_thread(implementation, request, context)
-        if context.code() is grpc.StatusCode.OK or response is not None:
+        if context.code() is grpc.StatusCode.OK:  # else no client looks at it
             await context.write(response)
     else:
         answered = implementation(request, context)
