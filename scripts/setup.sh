@@ -4,9 +4,9 @@
 #
 #   scripts/setup.sh serve|train|check|test|bench
 #
-# Stages: system packages, .venv, Python packages, ONNX Runtime's headers, the compiled core. System packages are skipped
-# when what they bring is there, the other stages by a stamp in .venv named after a hash of their inputs. Only stages
-# with something to do say anything. Calls at the same time wait for each other.
+# Stages: system packages, .venv, Python packages, node's packages (for tests), ONNX Runtime's headers, the compiled core.
+# System packages are skipped when what they bring is there, the other stages by a stamp in .venv named after a hash of
+# their inputs. Only stages with something to do say anything. Calls at the same time wait for each other.
 #
 # PYTHON    the interpreter to use (default: python3 if it is at least 3.11, else the newest python3.x that is)
 # PIP_...   pip's own settings are respected; docs/decisions/0001-toolchain.md has the one that matters for torch
@@ -126,6 +126,10 @@ find_missing_packages() {
       need shellcheck have shellcheck
       need libgtest-dev has_file /usr/include/gtest/gtest.h
       need libgmock-dev has_file /usr/include/gmock/gmock.h
+      need libgrpc++-dev has_file /usr/include/grpcpp/grpcpp.h
+      need pkg-config have pkg-config
+      need nodejs have node
+      need npm have npm
       ;;
   esac
   if [[ $job != serve && $job != train ]]; then
@@ -228,6 +232,17 @@ python_packages() {
   done
 }
 
+# --- node's packages
+
+# As package-lock.json has them, from whichever registry npm is set to.
+node_packages() {
+  local directory=tests/e2e/grpc_clients/node hash
+  hash=$(digest_of $directory/package.json $directory/package-lock.json)
+  [[ -d $directory/node_modules ]] && stamped node "$hash" && return
+  step "node's packages" npm ci --prefix $directory --ignore-scripts --no-audit --no-fund
+  stamp node "$hash"
+}
+
 # --- the core
 
 # The editable build follows the C++ sources and the protos. Python sources are used where they lie, and only their names
@@ -266,4 +281,5 @@ system_packages
 [[ -n $python ]] || die_of_python
 make_venv
 python_packages
+[[ $job != test ]] || node_packages
 compiled_core

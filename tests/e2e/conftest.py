@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from .grpc_clients.calls import CLIENTS, GrpcClient
 from .harness import RunningServer, serve, write_sim
 from .samples import SAMPLES, copy_newest
 
@@ -43,6 +44,12 @@ def sample_repository(model_repository: Path, tmp_path_factory: pytest.TempPathF
 def frontend(request: pytest.FixtureRequest) -> str:
     """Every front end passes the same tests."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session", params=list(CLIENTS))
+def grpc_client(request: pytest.FixtureRequest) -> GrpcClient:
+    """Every gRPC implementation makes the same calls."""
+    return CLIENTS[request.param]()
 
 
 @pytest.fixture(scope="session")
