@@ -46,7 +46,7 @@ def frontend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session", params=list(CLIENTS))
+@pytest.fixture(scope="module", params=list(CLIENTS))
 def grpc_client(request: pytest.FixtureRequest) -> GrpcClient:
     """Every gRPC implementation makes the same calls."""
     return CLIENTS[request.param]()

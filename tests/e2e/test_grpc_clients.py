@@ -21,6 +21,7 @@ INITIAL = metadata_of(echo_servers.INITIAL_METADATA)
 TRAILING = metadata_of(echo_servers.TRAILING_METADATA)
 ABORTED = Outcome(StatusCode.NOT_FOUND, echo_servers.ABORT_DETAILS, trailing=metadata_of(echo_servers.ABORT_METADATA))
 LARGE = bytes(range(256)) * (4 << 12)  # 4 MiB
+COMPRESSIBLE = LARGE[: 1 << 18]
 MANY = [str(number).encode() for number in range(1000)]
 METADATA_IN = (
     *(
@@ -61,8 +62,8 @@ CASES = [
     unary("echo", ok(b"hello")),
     Case("an empty message", Call(path("echo")), ok(b"")),
     Case("4 MiB", Call(path("echo"), messages=[LARGE]), ok(LARGE)),
-    Case("a request in gzip", Call(path("echo"), messages=[LARGE], compression="gzip"), ok(LARGE)),
-    Case("a request in deflate", Call(path("echo"), messages=[LARGE], compression="deflate"), ok(LARGE)),
+    Case("a request in gzip", Call(path("echo"), messages=[COMPRESSIBLE], compression="gzip"), ok(COMPRESSIBLE)),
+    Case("a request in deflate", Call(path("echo"), messages=[COMPRESSIBLE], compression="deflate"), ok(COMPRESSIBLE)),
     Case("gzip that does not pay", Call(path("echo"), messages=[b"a"], compression="gzip"), ok(b"a")),
     Case("gzip of nothing", Call(path("echo"), messages=[b""], compression="gzip"), ok(b"")),
     unary("in_thread", ok(b"hello")),
@@ -102,9 +103,9 @@ CASES = [
             initial=INITIAL,
         ),
     ),
-    unary("gzip", ok(LARGE), LARGE),
-    unary("deflate", ok(LARGE), LARGE),
-    Case("gzip both ways", Call(path("gzip"), messages=[LARGE], compression="gzip"), ok(LARGE)),
+    unary("gzip", ok(COMPRESSIBLE), COMPRESSIBLE),
+    unary("deflate", ok(COMPRESSIBLE), COMPRESSIBLE),
+    Case("gzip both ways", Call(path("gzip"), messages=[COMPRESSIBLE], compression="gzip"), ok(COMPRESSIBLE)),
     unary("nothing", Outcome(StatusCode.UNIMPLEMENTED, "Method not found!")),
     Case("no service", Call("/nobody/echo"), Outcome(StatusCode.UNIMPLEMENTED, "Method not found!")),
     # --- streams
@@ -127,7 +128,7 @@ CASES = [
         [b"a"],
         Outcome(StatusCode.UNKNOWN, "Unexpected <class 'ValueError'>: crashed", [b"a"]),
     ),
-    streams("gzip_one_of_two", "server_stream", [LARGE], ok(LARGE, LARGE)),
+    streams("gzip_one_of_two", "server_stream", [COMPRESSIBLE], ok(COMPRESSIBLE, COMPRESSIBLE)),
     streams("join", "client_stream", MANY, ok(b",".join(MANY)), "1,000 requests"),
     streams("join", "client_stream", [], ok(b""), "no request"),
     Case("first_of", Call(path("first_of"), "client_stream", counted(5)), ok(b"0"), not_by=EARLY),
@@ -137,8 +138,8 @@ CASES = [
     streams("echo_all", "bidi", [], ok(), "nothing both ways"),
     Case(
         "deflate both ways",
-        Call(path("echo_all"), "bidi", [LARGE[: 1 << 20], b"a"], compression="deflate"),
-        ok(LARGE[: 1 << 20], b"a"),
+        Call(path("echo_all"), "bidi", [COMPRESSIBLE, b"a"], compression="deflate"),
+        ok(COMPRESSIBLE, b"a"),
     ),
     streams("read_and_write", "bidi", MANY, ok(*MANY)),
     streams("abort_at_once", "bidi", [], Outcome(StatusCode.PERMISSION_DENIED, "go away")),
@@ -201,7 +202,6 @@ def test_a_call(case: Case, grpc_client: GrpcClient, outcomes: dict[str, dict[st
         assert case.name not in outcomes
         return
     case.check(**outcomes[case.name])
-    assert list(outcomes[case.name]["native"].responses) == list(case.expected.responses)
 
 
 def test_calls_at_once_get_their_own_answers(grpc_client: GrpcClient, targets: dict[str, list[str]]) -> None:

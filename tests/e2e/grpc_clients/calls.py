@@ -7,8 +7,8 @@ A client is a program that speaks calls.proto: it is told what to call and tells
 from __future__ import annotations
 
 import base64
+import functools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -80,14 +80,14 @@ class Case:
     not_by: Collection[str] = ()
 
     def check(self, aio: Outcome, native: Outcome) -> None:
-        """Whether both are as expected, and no different from each other."""
+        """Both are as expected, and no different from each other."""
         assert aio.code is native.code is self.expected.code, (aio, native)
         if self.text_is_ours:
             assert native == aio
             assert native.details == self.expected.details
             assert joined(native.initial) == joined(self.expected.initial)
             assert joined(native.trailing) == joined(self.expected.trailing)
-        assert list(native.responses) == list(aio.responses)
+        assert list(aio.responses) == list(native.responses) == list(self.expected.responses)
 
 
 def metadata_of(entries: Entries) -> Metadata:
@@ -151,10 +151,11 @@ def grpcio_asyncio() -> GrpcClient:
     return GrpcClient("grpcio-asyncio", (sys.executable, str(HERE / "python" / "client.py"), "aio"))
 
 
+@functools.cache
 def grpc_cpp() -> GrpcClient:
     """C++, on the distribution's older gRPC core; compiled here, through ccache."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    program = BUILD / f"client-{os.getpid()}"
+    program = BUILD / "client"
     flags = _output_of("pkg-config", "--cflags", "--libs", "grpc++", "protobuf").split()
     _output_of("protoc", f"-I{HERE}", f"--cpp_out={BUILD}", str(HERE / "calls.proto"))
     objects = []
