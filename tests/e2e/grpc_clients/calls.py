@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,8 +136,11 @@ def outcomes_of(client: GrpcClient, targets: Mapping[str, str], cases: Sequence[
     made = [case for case in cases if client.name not in case.not_by]
     outcomes: dict[str, dict[str, Outcome]] = {case.name: {} for case in made}
     assert len(outcomes) == len(made), "two cases of one name"
-    for frontend, target in targets.items():
-        for case, outcome in zip(made, client.make(target, [case.call for case in made]), strict=True):
+    calls = [case.call for case in made]
+    with ThreadPoolExecutor() as pool:
+        of_each = list(pool.map(lambda target: client.make(target, calls), targets.values()))
+    for frontend, came in zip(targets, of_each, strict=True):
+        for case, outcome in zip(made, came, strict=True):
             outcomes[case.name][frontend] = outcome
     return outcomes
 
