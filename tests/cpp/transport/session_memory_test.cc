@@ -34,8 +34,8 @@ TEST_F(SessionMemoryTest, ReusesBlocksOfAboutTheSameSize) {
 }
 
 TEST_F(SessionMemoryTest, BlocksAreAligned) {
-  for (size_t size : {0, 1, 63, 64, 65, 1024, 1025, 100'000}) {
-    void* block = Malloc(size);
+  for (const int size : {0, 1, 63, 64, 65, 1024, 1025, 100'000}) {
+    void* block = Malloc(static_cast<size_t>(size));
     EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % alignof(std::max_align_t), 0u) << size;
     Free(block);
   }
