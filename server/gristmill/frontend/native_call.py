@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import grpc
 import grpc.aio
+
+from gristmill.frontend.native_thread import answer_in_thread
 
 if TYPE_CHECKING:
     from gristmill._core import TlsContext
@@ -83,6 +85,7 @@ class Call:
         self.deadline_s = None if time_left_s is None else time.monotonic() + time_left_s
         self.task: asyncio.Task[None] | None = None
         self.cancelled = False
+        self._is_over = False
         self._messages: list[bytes] = []
         self._half_closed = False
         self._changed = asyncio.Event()
@@ -104,12 +107,20 @@ class Call:
     def cancel(self) -> None:
         """End the servicer's work on it."""
         self.cancelled = True
+        self.end()
         if self.task is not None:
             self.task.cancel()
 
+    def end(self) -> None:
+        """Nothing more comes or goes. Whoever waits for that, in a thread or a task of its own, is told."""
+        self._is_over = True
+        self._changed.set()
+        self._sent.set()
+
     async def receive(self) -> bytes | None:
-        """The next message; None after the last one."""
+        """The next message; None after the last one. Raises grpc.aio.UsageError once the call is over."""
         while not self._messages:
+            self._raise_if_over()
             if self._half_closed:
                 return None
             self._changed.clear()
@@ -118,10 +129,15 @@ class Call:
         return self._messages.pop(0)
 
     async def send(self, message: bytes, may_compress: bool) -> None:
-        """Wait until the one before has left, so that a slow client slows the servicer down."""
+        """Wait until the one before has left, so that a slow client slows the servicer down. Raises as `receive`."""
         await self._sent.wait()
+        self._raise_if_over()
         self._sent.clear()
         self.transport.send_message(self.number, message, may_compress)
+
+    def _raise_if_over(self) -> None:
+        if self._is_over:
+            raise grpc.aio.UsageError("RPC already finished.")
 
 
 class AbortError(grpc.aio.AbortError):
@@ -236,6 +252,7 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
     def finish(self) -> None:
         """Send the status, and run the callbacks."""
         self._finished = True
+        self._call.end()
         trailing_metadata = _entries(self._trailing_metadata)
         self._call.transport.finish(self._call.number, self._code.value[0], self._details, trailing_metadata)
         for callback in self._callbacks:
@@ -245,7 +262,7 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
 async def answer(handler: Handler, context: Context) -> None:
     """Run the handler's method and send what it answers; the status is left to context.finish."""
     context.use(handler)
-    implementation: Any = (
+    method: Any = (
         (handler.stream_stream if handler.response_streaming else handler.stream_unary)
         if handler.request_streaming
         else (handler.unary_stream if handler.response_streaming else handler.unary_unary)
@@ -256,27 +273,16 @@ async def answer(handler: Handler, context: Context) -> None:
         request = await context.read()
         if request is grpc.aio.EOF:
             await context.abort(grpc.StatusCode.INTERNAL, "expected one request message, got none")
-    if not handler.response_streaming:
-        response = await _maybe_in_thread(implementation, request, context)
-        if context.code() is grpc.StatusCode.OK:  # else no client looks at it
+    if inspect.isasyncgenfunction(method):
+        async for response in method(request, context):
             await context.write(response)
+        return
+    if inspect.iscoroutinefunction(method):
+        response = await method(request, context)  # one that streams writes by itself
     else:
-        answered = implementation(request, context)
-        if isinstance(answered, AsyncIterable):
-            async for response in answered:
-                await context.write(response)
-        elif inspect.isawaitable(answered):
-            await answered  # it writes by itself
-        else:
-            for response in answered:
-                await context.write(response)
-
-
-async def _maybe_in_thread(implementation: Any, request: Any, context: Context) -> Any:
-    if inspect.iscoroutinefunction(implementation):
-        return await implementation(request, context)
-    answered = await asyncio.to_thread(implementation, request, context)
-    return await answered if inspect.isawaitable(answered) else answered
+        response = await answer_in_thread(handler, method, request, context)
+    if not handler.response_streaming and context.code() is grpc.StatusCode.OK:  # else no client looks at it
+        await context.write(response)
 
 
 async def _requests(context: Context) -> Any:
