@@ -149,27 +149,24 @@ class NativeServer(grpc.aio.Server):
                 known.on_event(kind, payload)
 
     async def _serve(self, call: Call, context: Context) -> None:
-        try:
-            handler = await self._find(call)
-            if handler is None:
-                context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-                context.set_details("Method not found!")
-            else:
-                await answer(handler, context)
-        except AbortError:
-            pass
-        except Exception as error:
-            _log.exception("%s failed", call.path)
-            if context.code() is grpc.StatusCode.OK:  # else the servicer has chosen one
-                context.set_code(grpc.StatusCode.UNKNOWN)
-            context.set_details(f"Unexpected {type(error)}: {error}")
+        handler = await self._find(call)
+        if handler is None:
+            context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+            context.set_details("Method not found!")
+        else:
+            await answer(handler, context)
 
     def _finish(self, call: Call, context: Context, task: asyncio.Task[None]) -> None:
+        del self._calls[call.number]
         if task.cancelled():
             context.set_code(grpc.StatusCode.CANCELLED)
             context.set_details("Cancelled")
+        elif (error := task.exception()) is not None and not isinstance(error, AbortError):
+            _log.error("%s failed", call.path, exc_info=error)
+            if context.code() is grpc.StatusCode.OK:  # else the servicer has chosen one
+                context.set_code(grpc.StatusCode.UNKNOWN)
+            context.set_details(f"Unexpected {type(error)}: {error}")
         context.finish()
-        del self._calls[call.number]
 
     async def _find(self, call: Call) -> Handler | None:
         async def find(details: grpc.HandlerCallDetails) -> Handler | None:

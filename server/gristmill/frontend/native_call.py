@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 import grpc
 import grpc.aio
@@ -29,6 +31,17 @@ _IDENTITY_KEYS = ("x509_subject_alternative_name", "x509_common_name")
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
+# What gRPC lets metadata be; the values of names that end in "-bin" may be any bytes.
+_NAME = re.compile("[0-9a-z_.-]+")
+_VALUE = re.compile(b"[ -~]*")
+# HTTP/2's and gRPC's own. As by gRPC core, a servicer's are left out.
+_RESERVED = {
+    *("content-length", "content-type", "te"),
+    *("grpc-accept-encoding", "grpc-encoding", "grpc-message", "grpc-status", "grpc-timeout"),
+}
+
+_log = logging.getLogger(__name__)
+
 
 class EventKind(IntEnum):
     """As csrc/bindings/native_transport.h numbers them."""
@@ -38,6 +51,13 @@ class EventKind(IntEnum):
     HALF_CLOSE = 2
     SENT = 3
     CANCEL = 4
+
+
+class Metadatum(NamedTuple):
+    """One entry of what a client sends along, as grpc.aio gives it to servicers."""
+
+    key: str
+    value: str | bytes
 
 
 class Transport(Protocol):
@@ -79,7 +99,7 @@ class Call:
         self.transport = transport
         self.number = number
         self.path = path
-        self.metadata = metadata
+        self.metadata = tuple(Metadatum(*entry) for entry in metadata)
         self.peer = peer
         self.auth = auth
         self.deadline_s = None if time_left_s is None else time.monotonic() + time_left_s
@@ -158,6 +178,8 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         self._initial_metadata_is_sent = False
         self._may_compress_next = True
         self._callbacks: list[Callable[[Any], None]] = []
+        self._abort: AbortError | None = None
+        self._status_is_sent = False
         self._finished = False
 
     def use(self, handler: Handler) -> None:
@@ -166,34 +188,47 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         self._deserialize = handler.request_deserializer
 
     async def read(self) -> Any:
+        self._raise_if_aborted()
         data = await self._call.receive()
         if data is None:
             return grpc.aio.EOF
         return self._deserialize(data) if self._deserialize else data
 
     async def write(self, message: Any) -> None:
+        self._raise_if_aborted()
+        data = self._serialize(message) if self._serialize else message
+        if not isinstance(data, bytes):
+            raise TypeError(f"expected bytes, got {type(data).__name__}")
         self._initial_metadata_is_sent = True
         may_compress, self._may_compress_next = self._may_compress_next, True
-        await self._call.send(self._serialize(message) if self._serialize else message, may_compress)
+        await self._call.send(data, may_compress)
 
     async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        self._raise_if_aborted()
         if self._initial_metadata_is_sent:
             raise grpc.aio.UsageError("Send initial metadata failed: already sent")
+        entries = _entries(initial_metadata)
         self._initial_metadata_is_sent = True
-        self._call.transport.send_initial_metadata(self._call.number, _entries(initial_metadata))
+        self._call.transport.send_initial_metadata(self._call.number, entries)
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
+        if self._abort is not None:
+            raise grpc.aio.UsageError("Abort already called!")
         if code is grpc.StatusCode.OK:
             raise grpc.aio.UsageError("Abort with OK status code is not allowed")
-        self._code, self._details = code, details
+        self.set_code(code)
+        self.set_details(details)
         if trailing_metadata:
-            self._trailing_metadata = tuple(trailing_metadata)
-        raise AbortError("Locally aborted.")
+            self.set_trailing_metadata(trailing_metadata)
+        self._abort = AbortError("Locally aborted.")
+        self._send_status()  # now, whatever the servicer still does about the exception
+        raise self._abort
 
     async def abort_with_status(self, status: grpc.Status) -> NoReturn:
         await self.abort(status.code, status.details, status.trailing_metadata or ())
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        _entries(trailing_metadata)  # raises where the servicer can see what it did
         self._trailing_metadata = tuple(trailing_metadata)
 
     def trailing_metadata(self) -> Any:
@@ -209,8 +244,11 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
     def code(self) -> Any:
         return self._code
 
-    def set_details(self, details: str) -> None:
-        self._details = details
+    def set_details(self, details: str | None) -> None:
+        if not isinstance(details, str | None):
+            raise TypeError(f"expected details of type str, got {type(details).__name__}")
+        # Names of files may hold what UTF-8 has no place for.
+        self._details = (details or "").encode(errors="replace").decode()
 
     def details(self) -> Any:
         return self._details
@@ -253,10 +291,23 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         """Send the status, and run the callbacks."""
         self._finished = True
         self._call.end()
+        self._send_status()
+        for callback in self._callbacks:
+            try:
+                callback(self)
+            except Exception:
+                _log.exception("a callback of %s failed", self._call.path)
+
+    def _send_status(self) -> None:
+        if self._status_is_sent:
+            return
+        self._status_is_sent = True
         trailing_metadata = _entries(self._trailing_metadata)
         self._call.transport.finish(self._call.number, self._code.value[0], self._details, trailing_metadata)
-        for callback in self._callbacks:
-            callback(self)
+
+    def _raise_if_aborted(self) -> None:
+        if self._abort is not None:
+            raise self._abort
 
 
 async def answer(handler: Handler, context: Context) -> None:
@@ -291,4 +342,17 @@ async def _requests(context: Context) -> Any:
 
 
 def _entries(metadata: Any) -> list[tuple[str, bytes]]:
-    return [(name.lower(), value.encode() if isinstance(value, str) else value) for name, value in metadata or ()]
+    """As the transport takes them. Raises TypeError or ValueError for what cannot be metadata."""
+    entries = []
+    for name, value in metadata or ():
+        if not isinstance(name, str) or not isinstance(value, str | bytes):
+            raise TypeError(f"expected metadata of str, and str or bytes, got {name!r}: {value!r}")
+        data = value.encode() if isinstance(value, str) else value
+        if not _NAME.fullmatch(name) or not (name.endswith("-bin") or _VALUE.fullmatch(data)):
+            raise ValueError(
+                f"expected metadata with a name of 0-9, a-z, '_', '.' and '-', and a value of printable ASCII unless "
+                f"the name ends in -bin, got {name!r}: {value!r}"
+            )
+        if name not in _RESERVED:
+            entries.append((name, data))
+    return entries
