@@ -50,6 +50,8 @@ ConnectionSet::ConnectionSet(EventLoop* loop, BufferPool* buffers, LoopHandlers*
   nghttp2_option_new(&session_options_);
   nghttp2_option_set_no_auto_window_update(session_options_, 1);
   nghttp2_option_set_no_closed_streams(session_options_, 1);
+  // Clients on gRPC core send metadata with blanks at either end, for which nghttp2 would reset the call.
+  nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(session_options_, 1);
   // Clients that reset calls as fast as they open them, and headers in ever more pieces, end their connection.
   nghttp2_option_set_stream_reset_rate_limit(session_options_, kResetBurst, kResetsPerSecond);
   nghttp2_option_set_max_continuations(session_options_, kMaxContinuations);

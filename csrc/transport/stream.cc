@@ -130,13 +130,13 @@ void Stream::OnHeader(std::string_view name, std::string_view value) {
 }
 
 void Stream::OnHeadersEnd(size_t header_bytes) {
-  if (!is_post_) return Refuse("405");
-  if (!is_grpc_) return Refuse("415");
-  if (header_bytes > set_.options_.max_header_bytes) {
+  if (header_bytes > set_.options_.max_header_bytes) {  // first: what came after the limit has not been looked at
     return Answer(ResourceExhausted("received initial metadata size exceeds limit (" +
                                     std::to_string(set_.options_.max_header_bytes) + ")"),
                   {});
   }
+  if (!is_post_) return Refuse("405");
+  if (!is_grpc_) return Refuse("415");
   if (has_bad_timeout_) return Answer(Internal("the grpc-timeout header is no timeout"), {});
   if (has_bad_header_) return Answer(Internal("a -bin header is no base64"), {});
   if (has_unknown_encoding_) {
