@@ -4,10 +4,11 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <utility>
+
+#include "transport/received_buffer.h"
 
 namespace gristmill {
 namespace {
@@ -37,17 +38,6 @@ class Inflater {
   z_stream stream_{};
   bool is_open_ = false;
 };
-
-/// The first `used_bytes` of `buffer` in one that is larger, or null.
-Buffer Grown(const Buffer& buffer, size_t used_bytes, size_t size_bytes, BufferPool* buffers) {
-  Buffer larger = buffers->TryAcquire(size_bytes);
-  if (used_bytes > 0 && !larger.is_null()) std::memcpy(larger.data(), buffer.data(), used_bytes);
-  return larger;
-}
-
-Status OutOfMemory() {
-  return ResourceExhausted("requests that are not answered yet fill the server's memory for them; retry later");
-}
 
 }  // namespace
 
@@ -115,8 +105,9 @@ Status Decompress(Encoding encoding, std::span<const std::byte> compressed, size
   z_stream& stream = inflater.stream();
   stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(compressed.data()));  // zlib only reads it
   stream.avail_in = static_cast<uInt>(compressed.size());
-  Buffer out = buffers->TryAcquire(std::min(std::max(compressed.size() * 4, kSmallestBufferBytes), limit + 1));
-  if (out.is_null()) return OutOfMemory();
+  Buffer out;
+  const size_t guess = std::min(std::max(compressed.size() * 4, kSmallestBufferBytes), limit + 1);
+  if (Status status = GrowReceived(0, guess, buffers, &out); !status.ok()) return status;
   size_t used_bytes = 0;
   while (true) {
     stream.next_out = reinterpret_cast<Bytef*>(out.data() + used_bytes);
@@ -129,8 +120,8 @@ Status Decompress(Encoding encoding, std::span<const std::byte> compressed, size
     if (result == Z_STREAM_END) break;
     if (result != Z_OK && result != Z_BUF_ERROR) return Internal("a compressed message does not decompress");
     if (stream.avail_out > 0) return Internal("a compressed message ends too early");
-    out = Grown(out, used_bytes, std::min(out.size() * 2, limit + 1), buffers);
-    if (out.is_null()) return OutOfMemory();
+    const size_t larger = std::min(out.size() * 2, limit + 1);
+    if (Status status = GrowReceived(used_bytes, larger, buffers, &out); !status.ok()) return status;
   }
   if (stream.avail_in > 0) return Internal("a compressed message goes on after its end");
   out.Truncate(used_bytes);

@@ -122,8 +122,9 @@ Connection::~Connection() { nghttp2_session_del(session_); }
 
 bool Connection::Open() {
   if (nghttp2_session_server_new3(&session_, set_.callbacks_, this, set_.session_options_,
-                                  set_.session_memory_.functions()) != 0)
+                                  set_.session_memory_.functions()) != 0) {
     return false;
+  }
   const TransportOptions& options = set_.options_;
   const std::array<nghttp2_settings_entry, 4> settings = {{
       {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams},

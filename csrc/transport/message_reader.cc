@@ -6,16 +6,14 @@
 #include <string>
 #include <utility>
 
+#include "transport/received_buffer.h"
+
 namespace gristmill {
 namespace {
 
 // Up to here memory is taken at once; beyond it, so many times what has arrived.
 constexpr size_t kEagerBytes = 1 << 20;
 constexpr size_t kGrowth = 8;
-
-Status OutOfMemory() {
-  return ResourceExhausted("requests that are not answered yet fill the server's memory for them; retry later");
-}
 
 }  // namespace
 
@@ -31,7 +29,8 @@ Status MessageReader::Read(std::span<const std::byte>* bytes, bool* message_is_w
   }
   while (received_ < size_ && !bytes->empty()) {
     if (received_ == buffer_.size()) {
-      if (Status status = Grow(); !status.ok()) return status;
+      const size_t larger = std::min(size_, received_ * kGrowth);
+      if (Status status = GrowReceived(received_, larger, &buffers_, &buffer_); !status.ok()) return status;
     }
     const size_t count = std::min(buffer_.size() - received_, bytes->size());
     std::memcpy(buffer_.data() + received_, bytes->data(), count);
@@ -61,22 +60,13 @@ Status MessageReader::BeginMessage() {
     return ResourceExhausted("received message larger than max (" + std::to_string(size_) + " vs. " +
                              std::to_string(max_bytes_) + ")");
   }
-  buffer_ = buffers_.TryAcquire(std::min(size_, kEagerBytes));
-  return buffer_.is_null() ? OutOfMemory() : Status::Ok();
+  return GrowReceived(0, std::min(size_, kEagerBytes), &buffers_, &buffer_);
 }
 
 Status MessageReader::EndMessage() {
   if (prefix_[0] == std::byte{0}) return Status::Ok();
   const Buffer compressed = std::move(buffer_);
   return Decompress(encoding_, compressed.view(), max_bytes_, &buffers_, &buffer_);
-}
-
-Status MessageReader::Grow() {
-  Buffer larger = buffers_.TryAcquire(std::min(size_, received_ * kGrowth));
-  if (larger.is_null()) return OutOfMemory();
-  std::memcpy(larger.data(), buffer_.data(), received_);
-  buffer_ = std::move(larger);
-  return Status::Ok();
 }
 
 }  // namespace gristmill

@@ -47,7 +47,6 @@ class MessageReader {
  private:
   Status BeginMessage();
   Status EndMessage();
-  Status Grow();
 
   BufferPool& buffers_;
   const size_t max_bytes_;

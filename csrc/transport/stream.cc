@@ -3,64 +3,17 @@
 
 #include <algorithm>
 #include <array>
-#include <deque>
 #include <utility>
 
 #include "transport/compression.h"
 #include "transport/grpc_headers.h"
+#include "transport/header_list.h"
 
 namespace gristmill {
 namespace {
 
 // Parts of a message from here on are written from where they lie.
 constexpr size_t kViewFromBytes = 4096;
-
-nghttp2_nv Header(std::string_view name, std::string_view value, uint8_t flags) {
-  // nghttp2 takes pointers to non-const and does not write through them.
-  const auto bytes = [](std::string_view text) {
-    return const_cast<uint8_t*>(reinterpret_cast<const uint8_t*>(text.data()));
-  };
-  return {bytes(name), bytes(value), name.size(), value.size(), flags};
-}
-
-/// Of texts that live as long as the program.
-nghttp2_nv FixedHeader(std::string_view name, std::string_view value) {
-  return Header(name, value, NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE);
-}
-
-nghttp2_nv CopiedHeader(std::string_view name, std::string_view value) { return Header(name, value, 0); }
-
-std::string_view CodeText(StatusCode code) {
-  static constexpr std::array<std::string_view, 17> kTexts = {"0", "1",  "2",  "3",  "4",  "5",  "6",  "7", "8",
-                                                              "9", "10", "11", "12", "13", "14", "15", "16"};
-  const auto index = static_cast<size_t>(code);
-  return index < kTexts.size() ? kTexts[index] : kTexts[2];
-}
-
-/// Headers on their way to nghttp2, which copies what is not fixed when they are submitted.
-class HeaderList {
- public:
-  void Add(const nghttp2_nv& header) { headers_.push_back(header); }
-  void Add(const Metadata& metadata) {
-    for (const auto& [name, value] : metadata) {
-      headers_.push_back(CopiedHeader(name, IsBinaryHeader(name) ? encoded_.emplace_back(Base64Encode(value)) : value));
-    }
-  }
-
-  const nghttp2_nv* data() const { return headers_.data(); }
-  size_t size() const { return headers_.size(); }
-
- private:
-  std::vector<nghttp2_nv> headers_;
-  std::deque<std::string> encoded_;  // binary values; a deque leaves them where they are
-};
-
-const std::array<nghttp2_nv, 3>& Head() {
-  static const std::array<nghttp2_nv, 3> kHead = {FixedHeader(":status", "200"),
-                                                  FixedHeader("content-type", "application/grpc"),
-                                                  FixedHeader("grpc-accept-encoding", kAcceptedEncodings)};
-  return kHead;
-}
 
 bool IsReserved(std::string_view name) {
   return name == "content-type" || name == "te" || name == "grpc-timeout" || name == "grpc-encoding" ||
@@ -224,7 +177,7 @@ void Stream::SendMessage(Buffer message, bool may_compress) {
                                    std::to_string(limit) + "; read them faster or ask for fewer at a time"));
   }
   bool is_compressed = false;
-  if (may_compress && encoding_ != Encoding::kIdentity && accepted_encodings_.Has(encoding_)) {
+  if (may_compress && compresses()) {
     Buffer smaller = Compress(encoding_, message.view(), &set_.buffers_);
     is_compressed = !smaller.is_null();
     if (is_compressed) message = std::move(smaller);
@@ -297,14 +250,13 @@ void Stream::SubmitHead(const Metadata& initial_metadata) {
   nghttp2_data_provider provider{};
   provider.source.ptr = this;
   provider.read_callback = Connection::OnWantsData;
-  const bool compresses = encoding_ != Encoding::kIdentity && accepted_encodings_.Has(encoding_);
-  if (initial_metadata.empty() && !compresses) {
+  if (initial_metadata.empty() && !compresses()) {
     nghttp2_submit_response(connection_->session_, id_, Head().data(), Head().size(), &provider);
     return;
   }
   HeaderList headers;
-  for (const nghttp2_nv& header : Head()) headers.Add(header);
-  if (compresses) headers.Add(FixedHeader("grpc-encoding", EncodingName(encoding_)));
+  headers.AddHead();
+  if (compresses()) headers.Add(FixedHeader("grpc-encoding", EncodingName(encoding_)));
   headers.Add(initial_metadata);
   nghttp2_submit_response(connection_->session_, id_, headers.data(), headers.size(), &provider);
 }
@@ -317,9 +269,7 @@ void Stream::SubmitStatus() {
     return;
   }
   HeaderList headers;
-  if (!head_submitted_) {
-    for (const nghttp2_nv& header : Head()) headers.Add(header);
-  }
+  if (!head_submitted_) headers.AddHead();
   headers.Add(FixedHeader("grpc-status", CodeText(status_code_)));
   if (!status_message_.empty()) headers.Add(CopiedHeader("grpc-message", status_message_));
   headers.Add(trailing_metadata_);

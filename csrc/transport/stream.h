@@ -63,6 +63,7 @@ class Stream final : public Call {
   void SubmitHead(const Metadata& initial_metadata);
   /// The end of the answer: with the head, if that has not been submitted.
   void SubmitStatus();
+  bool compresses() const { return encoding_ != Encoding::kIdentity && accepted_encodings_.Has(encoding_); }
   void Resume();
   /// Drops the messages from `first` on.
   void DropOutgoing(size_t first);
