@@ -12,6 +12,9 @@ void InferRequest::Reset() {
   model_name = model_version = id = {};
   inputs.clear();
   requested_outputs.clear();
+  timeout_us = 0;
+  priority = 0;
+  sequence = {};
   decoded.clear();
   cancelled = false;
   servable = nullptr;

@@ -38,6 +38,16 @@ struct OutputTensor {
   TensorView tensor;
 };
 
+/// Which sequence of requests one belongs to, named by a number or by a text.
+struct SequenceTag {
+  uint64_t number = 0;    // 0: none
+  std::string_view name;  // empty: none
+  bool start = false;
+  bool end = false;
+
+  bool is_set() const { return number != 0 || !name.empty(); }
+};
+
 /// What a request is answered with. Borrowed, as OutputTensor is.
 struct InferResponse {
   std::string_view model_name;
@@ -106,7 +116,10 @@ class InferRequest {
   std::string_view id;
   std::vector<InputTensor> inputs;
   std::vector<std::string_view> requested_outputs;  // empty: all
-  std::vector<Buffer> decoded;                      // elements of typed contents that have no raw form in `received`
+  int64_t timeout_us = 0;                           // the parameter of this name; 0: none
+  uint64_t priority = 0;                            // 1 is the most urgent; 0: the model's default
+  SequenceTag sequence;
+  std::vector<Buffer> decoded;  // elements of typed contents that have no raw form in `received`
 
   // Set by the engine, on the front end's thread.
   bool cancelled = false;

@@ -65,8 +65,8 @@ Status Engine::OpenModel(const std::string& backend, const OpenOptions& options,
 Status Engine::Load(std::shared_ptr<BackendModel> model, ModelConfig config, std::shared_ptr<Servable>* servable) {
   if (Status status = CheckConfig(config); !status.ok()) return status;
   std::shared_ptr<Servable> created;
-  if (Status status = Servable::Create({.config = std::move(config), .clock = &clock_, .policy = &policy_},
-                                       std::move(model), &created);
+  if (Status status = BatchedServable::Create({.config = std::move(config), .clock = &clock_, .policy = &policy_},
+                                              std::move(model), &created);
       !status.ok()) {
     return status;
   }

@@ -26,6 +26,7 @@
 #include "core/mutex.h"
 #include "core/status.h"
 #include "engine/backend_registry.h"
+#include "engine/batched_servable.h"
 #include "engine/servable.h"
 #include "engine/version_table.h"
 

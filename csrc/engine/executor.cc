@@ -5,7 +5,7 @@
 
 namespace gristmill {
 
-void Servable::Executor::Run() {
+void BatchedServable::Executor::Run() {
   while (servable_.NextBatch(&batch_, &dropped_)) {
     FailDropped();
     if (!batch_.empty()) RunBatch(batch_);
@@ -14,7 +14,7 @@ void Servable::Executor::Run() {
   }
 }
 
-void Servable::Executor::RunBatch(std::span<std::unique_ptr<InferRequest>> requests) {
+void BatchedServable::Executor::RunBatch(std::span<std::unique_ptr<InferRequest>> requests) {
   int64_t total_rows = 0;
   for (const auto& request : requests) total_rows += request->rows;
   Status status = Execute(requests, total_rows);
@@ -29,7 +29,7 @@ void Servable::Executor::RunBatch(std::span<std::unique_ptr<InferRequest>> reque
   }
 }
 
-Status Servable::Executor::Execute(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
+Status BatchedServable::Executor::Execute(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
   items_.clear();
   for (const auto& request : requests) items_.push_back({request->ordered_inputs, request->rows});
   Status status = instance_->Execute({.items = items_, .total_rows = total_rows}, &result_);
@@ -39,7 +39,7 @@ Status Servable::Executor::Execute(std::span<std::unique_ptr<InferRequest>> requ
   return status;
 }
 
-void Servable::Executor::Answer(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
+void BatchedServable::Executor::Answer(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
   const ModelConfig& config = servable_.config();
   ExecutionRecord record{.rows = total_rows,
                          .requests = requests.size(),
@@ -55,7 +55,7 @@ void Servable::Executor::Answer(std::span<std::unique_ptr<InferRequest>> request
     arrivals_ns += request->arrival_ns;
     record.queue_ns += result_.gather_start_ns - request->enqueue_ns;
     const InferResponse response{
-        .model_name = config.name, .model_version = servable_.version_text_, .id = request->id, .outputs = outputs_};
+        .model_name = config.name, .model_version = servable_.version_text(), .id = request->id, .outputs = outputs_};
     Complete(std::move(request), Status::Ok(), &response);
   }
   const int64_t end_ns = clock_.NowNs();
@@ -64,7 +64,7 @@ void Servable::Executor::Answer(std::span<std::unique_ptr<InferRequest>> request
   servable_.statistics_.RecordExecution(record);
 }
 
-void Servable::Executor::Fail(std::span<std::unique_ptr<InferRequest>> requests, const Status& status) {
+void BatchedServable::Executor::Fail(std::span<std::unique_ptr<InferRequest>> requests, const Status& status) {
   int64_t total_ns = 0;
   const int64_t now_ns = clock_.NowNs();
   const uint64_t count = requests.size();
@@ -75,14 +75,14 @@ void Servable::Executor::Fail(std::span<std::unique_ptr<InferRequest>> requests,
   servable_.statistics_.RecordFailures(count, total_ns);
 }
 
-void Servable::Executor::FailDropped() {
+void BatchedServable::Executor::FailDropped() {
   if (dropped_.empty()) return;
   Fail(dropped_, servable_.GivenUp(*dropped_.front(), clock_.NowNs()));
   dropped_.clear();
 }
 
-void Servable::Executor::Complete(std::unique_ptr<InferRequest> request, const Status& status,
-                                  const InferResponse* response) {
+void BatchedServable::Executor::Complete(std::unique_ptr<InferRequest> request, const Status& status,
+                                         const InferResponse* response) {
   ResponseSink* sink = request->sink;
   if (std::ranges::find(sinks_, sink) == sinks_.end()) sinks_.push_back(sink);
   // Counted before the answer leaves, so that nobody sees a request answered and still pending.
@@ -90,7 +90,7 @@ void Servable::Executor::Complete(std::unique_ptr<InferRequest> request, const S
   sink->Complete(std::move(request), status, response);
 }
 
-void Servable::Executor::FlushSinks() {
+void BatchedServable::Executor::FlushSinks() {
   for (ResponseSink* sink : sinks_) sink->Flush();
   sinks_.clear();
 }

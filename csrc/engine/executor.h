@@ -11,15 +11,15 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "engine/batched_servable.h"
 #include "engine/scatter.h"
-#include "engine/servable.h"
 
 namespace gristmill {
 
-class Servable::Executor {
+class BatchedServable::Executor {
  public:
-  Executor(Servable* servable, std::unique_ptr<BackendInstance> instance)
-      : servable_(*servable), clock_(*servable->options_.clock), instance_(std::move(instance)) {}
+  Executor(BatchedServable* servable, std::unique_ptr<BackendInstance> instance)
+      : servable_(*servable), clock_(servable->clock_), instance_(std::move(instance)) {}
 
   /// Runs batches until the servable is drained.
   void Run();
@@ -33,13 +33,13 @@ class Servable::Executor {
   void Complete(std::unique_ptr<InferRequest> request, const Status& status, const InferResponse* response);
   void FlushSinks();
 
-  Servable& servable_;
+  BatchedServable& servable_;
   Clock& clock_;
   const std::unique_ptr<BackendInstance> instance_;
 
   // Reused from batch to batch.
-  Servable::Requests batch_;
-  Servable::Requests dropped_;
+  BatchedServable::Requests batch_;
+  BatchedServable::Requests dropped_;
   std::vector<BatchItem> items_;
   std::vector<OutputTensor> outputs_;
   std::vector<ResponseSink*> sinks_;

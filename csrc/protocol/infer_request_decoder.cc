@@ -33,8 +33,10 @@ bool ReadText(const WireReader& reader, std::string_view* text) {
 
 /// The value of an InferParameter, as far as the server acts on one.
 struct ParameterValue {
-  bool is_set = false;            // neither false, zero nor empty
-  std::optional<int64_t> number;  // of an integer parameter; one beyond int64 counts as the largest
+  bool is_set = false;             // neither false, zero nor empty
+  std::optional<uint64_t> number;  // of an integer parameter that is not negative
+  std::optional<bool> flag;        // of a boolean one
+  std::string_view text;           // of a string
 };
 
 /// Reads the field of the oneof that comes last, as protobuf does.
@@ -42,19 +44,19 @@ bool ReadParameterValue(std::span<const std::byte> message, ParameterValue* valu
   WireReader reader(message);
   while (reader.Next()) {
     if (reader.Is(1, WireType::kVarint)) {
-      *value = {.is_set = reader.number() != 0};
+      *value = {.is_set = reader.number() != 0, .number = {}, .flag = reader.number() != 0, .text = {}};
     } else if (reader.Is(2, WireType::kVarint)) {
-      *value = {.is_set = reader.number() != 0, .number = static_cast<int64_t>(reader.number())};
+      *value = {.is_set = reader.number() != 0, .number = {}, .flag = {}, .text = {}};
+      if (static_cast<int64_t>(reader.number()) >= 0) value->number = reader.number();
     } else if (reader.Is(3, WireType::kBytes)) {
-      *value = {.is_set = !reader.bytes().empty()};
-      if (!IsUtf8(AsText(reader.bytes()))) return false;
+      *value = {.is_set = !reader.bytes().empty(), .number = {}, .flag = {}, .text = AsText(reader.bytes())};
+      if (!IsUtf8(value->text)) return false;
     } else if (reader.Is(4, WireType::kFixed64)) {
       double number = 0;
       std::memcpy(&number, reader.bytes().data(), sizeof number);
-      *value = {.is_set = number != 0};
+      *value = {.is_set = number != 0, .number = {}, .flag = {}, .text = {}};
     } else if (reader.Is(5, WireType::kVarint)) {
-      constexpr uint64_t kLargest = std::numeric_limits<int64_t>::max();
-      *value = {.is_set = reader.number() != 0, .number = static_cast<int64_t>(std::min(reader.number(), kLargest))};
+      *value = {.is_set = reader.number() != 0, .number = reader.number(), .flag = {}, .text = {}};
     }
   }
   return reader.ok();
@@ -89,6 +91,10 @@ bool ReadTensorParameter(std::span<const std::byte> map_entry, TensorParameters*
 
 Status NotServed(std::string_view parameter) {
   return Unimplemented("parameter '" + std::string(parameter) + "' is not supported by this server");
+}
+
+Status WrongParameter(std::string_view parameter, std::string_view expected) {
+  return InvalidArgument("parameter '" + std::string(parameter) + "' must be " + std::string(expected));
 }
 
 Status CheckServed(const TensorParameters& parameters) {
@@ -150,20 +156,32 @@ class Decoder {
     ParameterValue value;
     if (!ReadParameter(map_entry, &name, &value)) return Damaged("parameters");
     if (name == "sequence_id") sequence_id_ = value;
+    if (name == "sequence_start") sequence_start_ = value;
+    if (name == "sequence_end") sequence_end_ = value;
+    if (name == "priority") priority_ = value;
     if (name == "timeout") timeout_us_ = value;
     return Status::Ok();
   }
 
   Status ApplyParameters() {
-    if (sequence_id_.is_set) return NotServed("sequence_id");
-    if (!timeout_us_.is_set) return Status::Ok();
-    if (!timeout_us_.number || *timeout_us_.number < 0) {
-      return InvalidArgument("parameter 'timeout' must be a whole number of microseconds, 0 or more");
+    if (sequence_id_.is_set && !sequence_id_.number && sequence_id_.text.empty()) {
+      return WrongParameter("sequence_id", "a whole number, 0 or more, or a string");
     }
-    constexpr int64_t kLongestUs = std::numeric_limits<int64_t>::max() / 4000;
-    if (*timeout_us_.number < kLongestUs) {
-      request_.deadline_ns = std::min(request_.deadline_ns, request_.arrival_ns + *timeout_us_.number * 1000);
+    if (sequence_start_.is_set && !sequence_start_.flag) return WrongParameter("sequence_start", "a boolean");
+    if (sequence_end_.is_set && !sequence_end_.flag) return WrongParameter("sequence_end", "a boolean");
+    if (priority_.is_set && !priority_.number) return WrongParameter("priority", "a whole number, 0 or more");
+    if (timeout_us_.is_set && !timeout_us_.number) {
+      return WrongParameter("timeout", "a whole number of microseconds, 0 or more");
     }
+    request_.sequence = {.number = sequence_id_.number.value_or(0),
+                         .name = sequence_id_.text,
+                         .start = sequence_start_.is_set,
+                         .end = sequence_end_.is_set};
+    request_.priority = priority_.number.value_or(0);
+    // One beyond this, of 73,000 years, is as good as none, and its nanoseconds would not fit.
+    constexpr uint64_t kLongestUs = std::numeric_limits<int64_t>::max() / 4000;
+    const uint64_t timeout_us = timeout_us_.number.value_or(0);
+    if (timeout_us < kLongestUs) request_.timeout_us = static_cast<int64_t>(timeout_us);
     return Status::Ok();
   }
 
@@ -320,6 +338,9 @@ class Decoder {
   InferRequest& request_;
   BufferPool& pool_;
   ParameterValue sequence_id_;
+  ParameterValue sequence_start_;
+  ParameterValue sequence_end_;
+  ParameterValue priority_;
   ParameterValue timeout_us_;
   size_t typed_count_ = 0;
   size_t raw_count_ = 0;

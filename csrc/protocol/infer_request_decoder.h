@@ -15,8 +15,7 @@
 
 namespace gristmill {
 
-/// `request->received` and `arrival_ns` are set; fills the decoder's part of the request and lowers deadline_ns by the
-/// `timeout` parameter (microseconds after arrival), if there is one.
+/// `request->received` and `arrival_ns` are set; fills the decoder's part of the request.
 Status DecodeInferRequest(InferRequest* request, BufferPool* pool);
 
 }  // namespace gristmill

@@ -97,13 +97,21 @@ async def test_metadata_and_compression_change_nothing(
 
 
 @pytest.mark.parametrize(
-    "unserved",
+    "sequence",
     [
         {"sequence_id": 5, "sequence_start": True},
         {"sequence_id": "conversation"},
-        {"outputs": [triton.InferRequestedOutput("Y", class_count=2)]},
     ],
 )
+async def test_a_sequence_is_refused_by_a_model_that_keeps_no_state(
+    client: triton_aio.InferenceServerClient, sequence: dict[str, object]
+) -> None:
+    with pytest.raises(InferenceServerException, match="keeps no state between requests") as refused:
+        await client.infer("echo", inputs_of({"X": ROW}), **sequence)
+    assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("unserved", [{"outputs": [triton.InferRequestedOutput("Y", class_count=2)]}])
 async def test_what_infer_does_not_serve_is_refused_and_never_ignored(
     client: triton_aio.InferenceServerClient, unserved: dict[str, object]
 ) -> None:

@@ -8,6 +8,7 @@
 
 #include "batching/delay_batch_policy.h"
 #include "core/fake_clock.h"
+#include "engine/batched_servable.h"
 #include "engine/fakes.h"
 
 namespace gristmill {
@@ -25,8 +26,8 @@ class VersionTableTest : public testing::Test {
     ModelConfig config = FakeModel::Config();
     config.version = version;
     std::shared_ptr<Servable> servable;
-    EXPECT_TRUE(Servable::Create({.config = config, .clock = &clock_, .policy = &policy_},
-                                 std::make_shared<FakeModel>(&clock_), &servable)
+    EXPECT_TRUE(BatchedServable::Create({.config = config, .clock = &clock_, .policy = &policy_},
+                                        std::make_shared<FakeModel>(&clock_), &servable)
                     .ok());
     return servable;
   }

@@ -246,22 +246,55 @@ TEST_F(DecoderTest, RefusesWhatIsNoMessage) {
 }
 
 TEST_F(DecoderTest, ReadsParameters) {
-  request_.arrival_ns = 0;
   ASSERT_TRUE(Decode(Request().Message(4, Parameter("timeout", WireWriter().Varint(2, 250)))).ok());
-  EXPECT_EQ(request_.deadline_ns, 250'000);
+  EXPECT_EQ(request_.timeout_us, 250);
   ASSERT_TRUE(Decode(Request().Message(4, Parameter("timeout", WireWriter().Varint(2, INT64_MAX)))).ok());
-  EXPECT_EQ(request_.deadline_ns, kNever);
+  EXPECT_EQ(request_.timeout_us, 0);
   ASSERT_TRUE(Decode(Request()
                          .Message(4, Parameter("timeout", WireWriter().Varint(2, 0)))
                          .Message(4, Parameter("sequence_id", WireWriter().Varint(2, 0)))
                          .Message(4, Parameter("mine", WireWriter().Bytes(3, "value"))))
                   .ok());
-  EXPECT_EQ(request_.deadline_ns, kNever);
+  EXPECT_EQ(request_.timeout_us, 0);
   ExpectRefused(Request().Message(4, Parameter("timeout", WireWriter().Varint(2, static_cast<uint64_t>(-1)))),
                 "'timeout' must be a whole number");
   ExpectRefused(Request().Message(4, Parameter("timeout", WireWriter().Bytes(3, "soon"))), "'timeout' must be a whole");
   ExpectRefused(Request().Message(4, Parameter("timeout", WireWriter().Varint(1, 1))), "'timeout' must be a whole");
   ExpectRefused(Request().Message(4, Parameter("timeout", WireWriter().Fixed<double>(4, 2.5))), "'timeout' must be a");
+}
+
+TEST_F(DecoderTest, ReadsWhichSequenceARequestBelongsTo) {
+  ASSERT_TRUE(Decode(Request()
+                         .Message(4, Parameter("sequence_id", WireWriter().Varint(5, 9)))
+                         .Message(4, Parameter("sequence_start", WireWriter().Varint(1, 1))))
+                  .ok());
+  EXPECT_EQ(request_.sequence.number, 9u);
+  EXPECT_TRUE(request_.sequence.is_set());
+  EXPECT_TRUE(request_.sequence.start);
+  EXPECT_FALSE(request_.sequence.end);
+  ASSERT_TRUE(Decode(Request()
+                         .Message(4, Parameter("sequence_id", WireWriter().Bytes(3, "call")))
+                         .Message(4, Parameter("sequence_start", WireWriter().Varint(1, 0)))
+                         .Message(4, Parameter("sequence_end", WireWriter().Varint(1, 1))))
+                  .ok());
+  EXPECT_EQ(request_.sequence.name, "call");
+  EXPECT_TRUE(request_.sequence.is_set());
+  EXPECT_FALSE(request_.sequence.start);
+  EXPECT_TRUE(request_.sequence.end);
+  ASSERT_TRUE(Decode(Request().Message(4, Parameter("sequence_id", WireWriter().Bytes(3, "")))).ok());
+  EXPECT_FALSE(request_.sequence.is_set());
+  ExpectRefused(Request().Message(4, Parameter("sequence_id", WireWriter().Varint(1, 1))), "'sequence_id' must be a");
+  ExpectRefused(Request().Message(4, Parameter("sequence_start", WireWriter().Varint(2, 1))), "must be a boolean");
+  ExpectRefused(Request().Message(4, Parameter("sequence_end", WireWriter().Bytes(3, "yes"))), "must be a boolean");
+}
+
+TEST_F(DecoderTest, ReadsThePriority) {
+  ASSERT_TRUE(Decode(Request().Message(4, Parameter("priority", WireWriter().Varint(5, UINT64_MAX)))).ok());
+  EXPECT_EQ(request_.priority, UINT64_MAX);
+  ASSERT_TRUE(Decode(Request().Message(4, Parameter("priority", WireWriter().Varint(2, 2)))).ok());
+  EXPECT_EQ(request_.priority, 2u);
+  ExpectRefused(Request().Message(4, Parameter("priority", WireWriter().Varint(2, static_cast<uint64_t>(-1)))),
+                "'priority' must be a whole number");
 }
 
 TEST_F(DecoderTest, CountsTheLastOfParametersWithTheSameName) {
@@ -271,14 +304,14 @@ TEST_F(DecoderTest, CountsTheLastOfParametersWithTheSameName) {
                          .Message(4, timeout(WireWriter().Bytes(3, "soon")))
                          .Message(4, timeout(WireWriter().Varint(2, 900))))
                   .ok());
-  EXPECT_EQ(request_.deadline_ns, 900'000);
+  EXPECT_EQ(request_.timeout_us, 900);
   // So does the last field of the value, and only in its own wire type.
   ASSERT_TRUE(Decode(Request().Message(
                          4, timeout(WireWriter().Bytes(3, "soon").Varint(5, 70).Fixed<uint64_t>(2, 1).Varint(9, 1))))
                   .ok());
-  EXPECT_EQ(request_.deadline_ns, 70'000);
+  EXPECT_EQ(request_.timeout_us, 70);
   ASSERT_TRUE(Decode(Request().Message(4, timeout(WireWriter().Varint(5, UINT64_MAX)))).ok());
-  EXPECT_EQ(request_.deadline_ns, kNever);
+  EXPECT_EQ(request_.timeout_us, 0);
   EXPECT_TRUE(Decode(Request()
                          .Message(4, Parameter("sequence_id", WireWriter().Varint(2, 9)))
                          .Message(4, Parameter("sequence_id", WireWriter().Varint(2, 0))))
@@ -292,8 +325,6 @@ TEST_F(DecoderTest, CountsTheLastOfParametersWithTheSameName) {
 }
 
 TEST_F(DecoderTest, NamesWhatIsNotServed) {
-  ExpectRefused(Request().Message(4, Parameter("sequence_id", WireWriter().Varint(2, 9))), "'sequence_id'",
-                StatusCode::kUnimplemented);
   ExpectRefused(
       Request().Message(
           5, Input("x", "INT8", {1}).Message(4, Parameter("shared_memory_region", WireWriter().Bytes(3, "region")))),

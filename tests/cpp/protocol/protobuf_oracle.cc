@@ -107,22 +107,23 @@ std::string DifferenceOfInput(const InputTensor& ours, const Input& theirs, cons
              : "the elements of an input";
 }
 
-/// Deadlines are compared up to 36 years; later ones may count as none.
-constexpr int64_t kLatestNs = int64_t{1} << 60;
+/// Timeouts are compared up to 36 years; longer ones may count as none.
+constexpr int64_t kLongestUs = (int64_t{1} << 60) / 1000;
 
-int64_t DeadlineOf(const ModelInferRequest& message) {
+/// 0: none that is compared.
+int64_t TimeoutUs(const ModelInferRequest& message) {
   const auto timeout = message.parameters().find("timeout");
-  if (timeout == message.parameters().end()) return kLatestNs;
+  if (timeout == message.parameters().end()) return 0;
   const bool is_signed = timeout->second.parameter_choice_case() == inference::InferParameter::kInt64Param;
   const uint64_t us = is_signed ? static_cast<uint64_t>(timeout->second.int64_param()) : timeout->second.uint64_param();
-  return us == 0 ? kLatestNs : static_cast<int64_t>(std::min<uint64_t>(us, kLatestNs / 1000 + 1) * 1000);
+  return us > kLongestUs ? 0 : static_cast<int64_t>(us);
 }
 
 std::string Difference(const InferRequest& ours, const ModelInferRequest& theirs) {
   if (ours.model_name != theirs.model_name()) return "model_name";
   if (ours.model_version != theirs.model_version()) return "model_version";
   if (ours.id != theirs.id()) return "id";
-  if (std::min(ours.deadline_ns, kLatestNs) != std::min(DeadlineOf(theirs), kLatestNs)) return "the timeout";
+  if ((ours.timeout_us > kLongestUs ? 0 : ours.timeout_us) != TimeoutUs(theirs)) return "the timeout";
   if (!std::ranges::equal(ours.requested_outputs, theirs.outputs(), {}, {}, [](const auto& o) { return o.name(); })) {
     return "the requested outputs";
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/servable.h"
+#include "engine/batched_servable.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,7 +16,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-class ServableTest : public testing::Test {
+class BatchedServableTest : public testing::Test {
  protected:
   FakeClock clock_;
   DelayBatchPolicy policy_;
@@ -26,7 +26,8 @@ class ServableTest : public testing::Test {
   std::vector<std::vector<float>> values_;  // keeps the requests' bytes
 
   void Start(ModelConfig config = FakeModel::Config()) {
-    ASSERT_TRUE(Servable::Create({.config = config, .clock = &clock_, .policy = &policy_}, model_, &servable_).ok());
+    ASSERT_TRUE(
+        BatchedServable::Create({.config = config, .clock = &clock_, .policy = &policy_}, model_, &servable_).ok());
     values_.reserve(1000);
   }
 
@@ -51,7 +52,7 @@ class ServableTest : public testing::Test {
   Status status_;
 };
 
-TEST_F(ServableTest, BatchesWhatArrivesWhileTheExecutorIsBusy) {
+TEST_F(BatchedServableTest, BatchesWhatArrivesWhileTheExecutorIsBusy) {
   Start();
   Enqueue(0, {0});
   model_->AwaitRuns(1);
@@ -70,7 +71,7 @@ TEST_F(ServableTest, BatchesWhatArrivesWhileTheExecutorIsBusy) {
   EXPECT_EQ(servable_->pending(), 0);
 }
 
-TEST_F(ServableTest, RunsEachRequestAloneWithoutDynamicBatching) {
+TEST_F(BatchedServableTest, RunsEachRequestAloneWithoutDynamicBatching) {
   ModelConfig config = FakeModel::Config();
   config.batching.dynamic = false;
   Start(config);
@@ -80,7 +81,7 @@ TEST_F(ServableTest, RunsEachRequestAloneWithoutDynamicBatching) {
   EXPECT_THAT(model_->batch_rows(), ElementsAre(2, 2, 2, 2));
 }
 
-TEST_F(ServableTest, WaitsForCompanyNoLongerThanTheDelay) {
+TEST_F(BatchedServableTest, WaitsForCompanyNoLongerThanTheDelay) {
   ModelConfig config = FakeModel::Config();
   config.batching.max_queue_delay_us = 100;
   Start(config);
@@ -96,7 +97,7 @@ TEST_F(ServableTest, WaitsForCompanyNoLongerThanTheDelay) {
   EXPECT_THAT(model_->batch_rows(), ElementsAre(2));
 }
 
-TEST_F(ServableTest, FailsOnlyTheRequestToBlame) {
+TEST_F(BatchedServableTest, FailsOnlyTheRequestToBlame) {
   Start();
   Enqueue(0, {0});
   model_->AwaitRuns(1);
@@ -120,7 +121,7 @@ TEST_F(ServableTest, FailsOnlyTheRequestToBlame) {
   EXPECT_EQ(statistics.inference_count, 8u);
 }
 
-TEST_F(ServableTest, NeverRunsTheExpired) {
+TEST_F(BatchedServableTest, NeverRunsTheExpired) {
   Start();
   Enqueue(0, {0});
   model_->AwaitRuns(1);
@@ -136,14 +137,14 @@ TEST_F(ServableTest, NeverRunsTheExpired) {
   EXPECT_THAT(model_->batch_rows(), ElementsAre(1, 1));
 }
 
-TEST_F(ServableTest, QueuesNoRequestThatIsNotGoingToRun) {
+TEST_F(BatchedServableTest, QueuesNoRequestThatIsNotGoingToRun) {
   Start();
   EXPECT_EQ(Enqueue(0, {0}, clock_.NowNs()), Servable::Admitted::kRefused);
   EXPECT_EQ(status_.code(), StatusCode::kDeadlineExceeded);
   EXPECT_EQ(servable_->statistics().fail.count, 1u);
 }
 
-TEST_F(ServableTest, RemovesARequestThatWaits) {
+TEST_F(BatchedServableTest, RemovesARequestThatWaits) {
   ModelConfig config = FakeModel::Config();
   config.batching.max_queue_size = 2;
   Start(config);
@@ -172,7 +173,7 @@ TEST_F(ServableTest, RemovesARequestThatWaits) {
   EXPECT_THAT(model_->batch_rows(), ElementsAre(1, 1));
 }
 
-TEST_F(ServableTest, RunsAtOnceWhatARemovalMakesAPreferredBatch) {
+TEST_F(BatchedServableTest, RunsAtOnceWhatARemovalMakesAPreferredBatch) {
   ModelConfig config = FakeModel::Config();
   config.batching.max_queue_delay_us = 100;
   config.batching.preferred_rows = {4};
@@ -188,7 +189,7 @@ TEST_F(ServableTest, RunsAtOnceWhatARemovalMakesAPreferredBatch) {
   EXPECT_THAT(model_->batch_rows(), ElementsAre(4));
 }
 
-TEST_F(ServableTest, DrainsThoughTheLastToWaitIsRemoved) {
+TEST_F(BatchedServableTest, DrainsThoughTheLastToWaitIsRemoved) {
   Start();
   Enqueue(0, {0});
   model_->AwaitRuns(1);
@@ -201,7 +202,7 @@ TEST_F(ServableTest, DrainsThoughTheLastToWaitIsRemoved) {
   EXPECT_EQ(servable_->pending(), 0);
 }
 
-TEST_F(ServableTest, RefusesWhatDoesNotFitItsQueue) {
+TEST_F(BatchedServableTest, RefusesWhatDoesNotFitItsQueue) {
   ModelConfig config = FakeModel::Config();
   config.batching.max_queue_size = 2;
   Start(config);
@@ -216,7 +217,7 @@ TEST_F(ServableTest, RefusesWhatDoesNotFitItsQueue) {
   EXPECT_EQ(servable_->pending(), 3);
 }
 
-TEST_F(ServableTest, DrainAnswersEverythingItTook) {
+TEST_F(BatchedServableTest, DrainAnswersEverythingItTook) {
   Start();
   Enqueue(0, {0});
   model_->AwaitRuns(1);
@@ -237,7 +238,7 @@ TEST_F(ServableTest, DrainAnswersEverythingItTook) {
   servable_->Drain();  // a second time does nothing
 }
 
-TEST_F(ServableTest, DrainWaitsForNoCompany) {
+TEST_F(BatchedServableTest, DrainWaitsForNoCompany) {
   ModelConfig config = FakeModel::Config();
   config.batching.max_queue_delay_us = 100;
   Start(config);
@@ -249,7 +250,7 @@ TEST_F(ServableTest, DrainWaitsForNoCompany) {
   EXPECT_THAT(model_->batch_rows(), ElementsAre(2));
 }
 
-TEST_F(ServableTest, CountsTimesByTheClock) {
+TEST_F(BatchedServableTest, CountsTimesByTheClock) {
   Start();
   Enqueue(0, {0, 1});
   model_->AwaitRuns(1);
@@ -267,7 +268,7 @@ TEST_F(ServableTest, CountsTimesByTheClock) {
   EXPECT_EQ(statistics.by_batch_size.at(1).compute_infer.count, 1u);
 }
 
-TEST_F(ServableTest, SharesTheQueueAmongItsExecutors) {
+TEST_F(BatchedServableTest, SharesTheQueueAmongItsExecutors) {
   ModelConfig config = FakeModel::Config();
   config.instance_count = 2;
   config.max_batch_size = 1;
@@ -279,7 +280,7 @@ TEST_F(ServableTest, SharesTheQueueAmongItsExecutors) {
   sink_.Await(2);
 }
 
-TEST_F(ServableTest, AnswersEveryRequestOnceUnderConcurrency) {
+TEST_F(BatchedServableTest, AnswersEveryRequestOnceUnderConcurrency) {
   ModelConfig config = FakeModel::Config();
   config.instance_count = 2;
   Start(config);

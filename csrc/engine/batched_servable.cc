@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/servable.h"
+#include "engine/batched_servable.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "engine/executor.h"
@@ -19,18 +20,19 @@ RequestQueueOptions QueueOptions(const ModelConfig& config, const Admission& adm
 
 }  // namespace
 
-Servable::Servable(ServableOptions options, std::shared_ptr<BackendModel> model)
-    : options_(std::move(options)),
-      version_text_(std::to_string(options_.config.version)),
-      admission_(options_.config),
+BatchedServable::BatchedServable(BatchedServableOptions options, std::shared_ptr<BackendModel> model)
+    : Servable(std::move(options.config)),
+      clock_(*options.clock),
+      policy_(*options.policy),
+      admission_(config()),
       model_(std::move(model)),
-      queue_(QueueOptions(options_.config, admission_)) {}
+      queue_(QueueOptions(config(), admission_)) {}
 
-Servable::~Servable() { Drain(); }
+BatchedServable::~BatchedServable() { Drain(); }
 
-Status Servable::Create(ServableOptions options, std::shared_ptr<BackendModel> model,
-                        std::shared_ptr<Servable>* servable) {
-  std::shared_ptr<Servable> created(new Servable(std::move(options), std::move(model)));
+Status BatchedServable::Create(BatchedServableOptions options, std::shared_ptr<BackendModel> model,
+                               std::shared_ptr<Servable>* servable) {
+  std::shared_ptr<BatchedServable> created(new BatchedServable(std::move(options), std::move(model)));
   for (int i = 0; i < created->config().instance_count; ++i) {
     std::unique_ptr<BackendInstance> instance;
     if (Status status = created->model_->CreateInstance(created->config(), &instance); !status.ok()) return status;
@@ -44,25 +46,34 @@ Status Servable::Create(ServableOptions options, std::shared_ptr<BackendModel> m
   return Status::Ok();
 }
 
-Status Servable::RefuseFull() const {
-  return ResourceExhausted("the queue of model '" + options_.config.name + "' holds " +
-                           std::to_string(options_.config.batching.max_queue_size) +
+Status BatchedServable::RefuseFull() const {
+  return ResourceExhausted("the queue of model '" + config().name + "' holds " +
+                           std::to_string(config().batching.max_queue_size) +
                            " requests already (max_queue_size); retry later or add capacity");
 }
 
-Status Servable::GivenUp(const InferRequest& request, int64_t now_ns) const {
+Status BatchedServable::RefuseSequence() const {
+  return InvalidArgument("model '" + config().name +
+                         "' keeps no state between requests; expected no sequence_id, or sequence_batching in the "
+                         "model's configuration");
+}
+
+Status BatchedServable::GivenUp(const InferRequest& request, int64_t now_ns) const {
   if (request.deadline_ns > now_ns) return Cancelled("the caller cancelled the request");
-  return DeadlineExceeded("the deadline passed while the request waited for model '" + options_.config.name +
+  return DeadlineExceeded("the deadline passed while the request waited for model '" + config().name +
                           "'; allow more time or add instances");
 }
 
-Servable::Admitted Servable::Enqueue(std::unique_ptr<InferRequest>* request, Status* status) {
+Servable::Admitted BatchedServable::Enqueue(std::unique_ptr<InferRequest>* request, Status* status) {
   InferRequest& incoming = **request;
-  const int64_t limit = options_.config.batching.max_queue_size;
-  *status = admission_.Admit(&incoming);
+  const int64_t limit = config().batching.max_queue_size;
+  *status = incoming.sequence.is_set() ? RefuseSequence() : admission_.Admit(&incoming);
   if (status->ok()) {
     const uint64_t key = admission_.GroupKey(incoming);
-    incoming.enqueue_ns = options_.clock->NowNs();
+    incoming.enqueue_ns = clock_.NowNs();
+    if (incoming.timeout_us > 0) {
+      incoming.deadline_ns = std::min(incoming.deadline_ns, incoming.arrival_ns + incoming.timeout_us * 1000);
+    }
     if (incoming.cancelled || incoming.deadline_ns <= incoming.enqueue_ns) {
       *status = GivenUp(incoming, incoming.enqueue_ns);
     } else {
@@ -78,11 +89,11 @@ Servable::Admitted Servable::Enqueue(std::unique_ptr<InferRequest>* request, Sta
     }
     if (status->ok()) return Admitted::kYes;
   }
-  statistics_.RecordFailures(1, options_.clock->NowNs() - incoming.arrival_ns);
+  statistics_.RecordFailures(1, clock_.NowNs() - incoming.arrival_ns);
   return Admitted::kRefused;
 }
 
-std::unique_ptr<InferRequest> Servable::Remove(const InferRequest* request, Status* status) {
+std::unique_ptr<InferRequest> BatchedServable::Remove(const InferRequest* request, Status* status) {
   std::unique_ptr<InferRequest> removed;
   {
     MutexLock lock(mu_);
@@ -91,17 +102,17 @@ std::unique_ptr<InferRequest> Servable::Remove(const InferRequest* request, Stat
     // Without it, those that wait for company may be a preferred batch.
     if (queue_.size() > 0 && idle_executors_ > 0) arrived_.NotifyOne();
   }
-  const int64_t now_ns = options_.clock->NowNs();
+  const int64_t now_ns = clock_.NowNs();
   *status = GivenUp(*removed, now_ns);
   statistics_.RecordFailures(1, now_ns - removed->arrival_ns);
   pending_.fetch_sub(1, std::memory_order_relaxed);
   return removed;
 }
 
-bool Servable::NextBatch(Requests* batch, Requests* dropped) {
+bool BatchedServable::NextBatch(Requests* batch, Requests* dropped) {
   MutexLock lock(mu_);
   while (true) {
-    const BatchDecision decision = queue_.Decide(*options_.policy, options_.clock->NowNs(), dropped);
+    const BatchDecision decision = queue_.Decide(policy_, clock_.NowNs(), dropped);
     if (decision.count > 0) queue_.Take(decision, batch);
     if (!batch->empty() || !dropped->empty()) {
       // What is left may be enough for another executor, which Wake has not woken.
@@ -110,12 +121,12 @@ bool Servable::NextBatch(Requests* batch, Requests* dropped) {
     }
     if (closed_ && queue_.size() == 0) return false;
     ++idle_executors_;
-    options_.clock->WaitUntil(arrived_, mu_, decision.wait_until_ns);
+    clock_.WaitUntil(arrived_, mu_, decision.wait_until_ns);
     --idle_executors_;
   }
 }
 
-void Servable::Drain() {
+void BatchedServable::Drain() {
   {
     MutexLock lock(mu_);
     closed_ = true;
