@@ -23,6 +23,24 @@ py::dict ToDict(const DurationTotal& total) {
   return dict;
 }
 
+const char* DropReasonName(DropReason reason) {
+  switch (reason) {
+    case DropReason::kQueueFull:
+      return "queue_full";
+    case DropReason::kUnattainable:
+      return "unattainable";
+    case DropReason::kExpired:
+      return "expired";
+    case DropReason::kHopeless:
+      return "hopeless";
+    case DropReason::kTimeout:
+      return "timeout";
+    case DropReason::kCancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
+
 py::dict ToDict(const StatisticsSnapshot& snapshot) {
   py::list batches;
   for (const auto& [batch_size, totals] : snapshot.by_batch_size) {
@@ -33,6 +51,8 @@ py::dict ToDict(const StatisticsSnapshot& snapshot) {
     batch["compute_output"] = ToDict(totals.compute_output);
     batches.append(std::move(batch));
   }
+  py::dict dropped;
+  for (size_t i = 0; i < kDropReasons; ++i) dropped[DropReasonName(static_cast<DropReason>(i))] = snapshot.dropped[i];
   py::dict dict;
   dict["last_inference_ms"] = snapshot.last_inference_ms;
   dict["inference_count"] = snapshot.inference_count;
@@ -43,6 +63,7 @@ py::dict ToDict(const StatisticsSnapshot& snapshot) {
   dict["compute_input"] = ToDict(snapshot.compute_input);
   dict["compute_infer"] = ToDict(snapshot.compute_infer);
   dict["compute_output"] = ToDict(snapshot.compute_output);
+  dict["dropped"] = std::move(dropped);
   dict["batch_stats"] = std::move(batches);
   return dict;
 }

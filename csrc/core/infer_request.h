@@ -133,6 +133,7 @@ class InferRequest {
   struct QueuePlace {
     uint64_t group_key = 0;
     uint64_t sequence = 0;
+    uint32_t rank = 0;
   };
   QueuePlace queue_place;
 

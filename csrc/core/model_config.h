@@ -3,6 +3,8 @@
 // it.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -25,15 +27,37 @@ struct ModelSignature {
   std::vector<TensorSpec> outputs;
 };
 
+/// What becomes of the requests of one priority while they wait.
+struct QueueLevel {
+  /// Requests that may wait. 0: no limit.
+  int64_t max_queue_size = 0;
+  /// From arrival to the begin of the run. 0: none but the request's own.
+  int64_t default_timeout_us = 0;
+  /// Whether a request's own timeout counts if it is shorter.
+  bool allow_timeout_override = true;
+  /// What has timed out is run after the others of its level. Otherwise it is given up.
+  bool delays_timed_out = false;
+
+  /// The one that counts of a request that asks for `requested_us`; 0 is none in both.
+  int64_t TimeoutUs(int64_t requested_us) const {
+    if (!allow_timeout_override || requested_us == 0) return default_timeout_us;
+    return default_timeout_us == 0 ? requested_us : std::min(requested_us, default_timeout_us);
+  }
+};
+
 struct BatchingOptions {
   /// Whether requests may be combined. Off, every request runs alone.
   bool dynamic = false;
-  /// How long the oldest request may wait for company. 0: never; a batch is what is there when an executor is free.
+  /// How long the oldest request may wait for company. 0: while it pays, by what runs take and how fast requests come.
   int64_t max_queue_delay_us = 0;
   /// Sizes in rows worth sending at once, ascending. Empty: only the largest.
   std::vector<int64_t> preferred_rows;
-  /// Requests that may wait. 0: no limit.
-  int64_t max_queue_size = 0;
+  /// By priority, the most urgent first. At least one.
+  std::vector<QueueLevel> levels = std::vector<QueueLevel>(1);
+  /// Into `levels`: of requests that name no priority, or one that there is not.
+  size_t default_level = 0;
+  /// Answers leave in the order of arrival.
+  bool preserve_order = false;
 };
 
 struct ModelConfig {

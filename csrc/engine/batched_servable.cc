@@ -2,6 +2,7 @@
 #include "engine/batched_servable.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <utility>
 
 #include "engine/executor.h"
@@ -10,12 +11,23 @@ namespace gristmill {
 namespace {
 
 RequestQueueOptions QueueOptions(const ModelConfig& config, const Admission& admission) {
-  const bool combines = config.batching.dynamic && config.max_batch_size > 0;
+  const BatchingOptions& batching = config.batching;
+  const bool combines = batching.dynamic && config.max_batch_size > 0;
+  const int64_t delay_ns = batching.max_queue_delay_us > 0 ? batching.max_queue_delay_us * 1000 : kAdaptiveDelay;
   return {
       .max_rows = combines ? config.max_batch_size : 1,
-      .max_queue_delay_ns = combines ? config.batching.max_queue_delay_us * 1000 : 0,
-      .preferred_rows = combines ? config.batching.preferred_rows : std::vector<int64_t>{},
+      .max_queue_delay_ns = combines ? delay_ns : 0,
+      .preferred_rows = combines ? batching.preferred_rows : std::vector<int64_t>{},
+      .levels = batching.levels,
+      .default_level = batching.default_level,
+      .preserve_order = batching.preserve_order,
       .compatible = [&admission](const InferRequest& a, const InferRequest& b) { return admission.Compatible(a, b); }};
+}
+
+std::string Milliseconds(int64_t ns) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f ms", static_cast<double>(ns) / 1e6);
+  return text;
 }
 
 }  // namespace
@@ -26,17 +38,19 @@ BatchedServable::BatchedServable(BatchedServableOptions options, std::shared_ptr
       policy_(*options.policy),
       admission_(config()),
       model_(std::move(model)),
-      queue_(QueueOptions(config(), admission_)) {}
+      queue_(QueueOptions(config(), admission_)),
+      profile_(std::max<int64_t>(config().max_batch_size, 1)),
+      busy_until_ns_(static_cast<size_t>(config().instance_count)) {}
 
 BatchedServable::~BatchedServable() { Drain(); }
 
 Status BatchedServable::Create(BatchedServableOptions options, std::shared_ptr<BackendModel> model,
                                std::shared_ptr<Servable>* servable) {
   std::shared_ptr<BatchedServable> created(new BatchedServable(std::move(options), std::move(model)));
-  for (int i = 0; i < created->config().instance_count; ++i) {
+  for (size_t i = 0; i < static_cast<size_t>(created->config().instance_count); ++i) {
     std::unique_ptr<BackendInstance> instance;
     if (Status status = created->model_->CreateInstance(created->config(), &instance); !status.ok()) return status;
-    created->executors_.push_back(std::make_unique<Executor>(created.get(), std::move(instance)));
+    created->executors_.push_back(std::make_unique<Executor>(created.get(), i, std::move(instance)));
   }
   MutexLock lock(created->drain_mu_);
   for (const auto& executor : created->executors_) {
@@ -46,10 +60,20 @@ Status BatchedServable::Create(BatchedServableOptions options, std::shared_ptr<B
   return Status::Ok();
 }
 
-Status BatchedServable::RefuseFull() const {
-  return ResourceExhausted("the queue of model '" + config().name + "' holds " +
-                           std::to_string(config().batching.max_queue_size) +
-                           " requests already (max_queue_size); retry later or add capacity");
+BatchedServable::Refusal BatchedServable::RefuseFull(const QueueLevel& level) const {
+  const bool has_priorities = config().batching.levels.size() > 1;
+  return {DropReason::kQueueFull,
+          ResourceExhausted("the queue of model '" + config().name + "' holds " + std::to_string(level.max_queue_size) +
+                            " requests " + (has_priorities ? "of this priority " : "") +
+                            "already (max_queue_size); retry later or add capacity")};
+}
+
+BatchedServable::Refusal BatchedServable::RefuseUnattainable(const InferRequest& request, int64_t now_ns,
+                                                             int64_t answered_ns) const {
+  return {DropReason::kUnattainable,
+          DeadlineExceeded("model '" + config().name + "' could answer in " + Milliseconds(answered_ns - now_ns) +
+                           ", the deadline is in " + Milliseconds(request.deadline_ns - now_ns) +
+                           "; allow more time or add instances")};
 }
 
 Status BatchedServable::RefuseSequence() const {
@@ -58,38 +82,69 @@ Status BatchedServable::RefuseSequence() const {
                          "model's configuration");
 }
 
-Status BatchedServable::GivenUp(const InferRequest& request, int64_t now_ns) const {
-  if (request.deadline_ns > now_ns) return Cancelled("the caller cancelled the request");
-  return DeadlineExceeded("the deadline passed while the request waited for model '" + config().name +
-                          "'; allow more time or add instances");
+BatchedServable::Refusal BatchedServable::GivenUp(const InferRequest& request, int64_t now_ns) const {
+  if (request.deadline_ns <= now_ns) return GivenUp(GivenUpReason::kExpired);
+  return {DropReason::kCancelled, Cancelled("the caller cancelled the request")};
+}
+
+BatchedServable::Refusal BatchedServable::GivenUp(GivenUpReason reason) const {
+  const std::string waited =
+      "while the request waited for model '" + config().name + "'; allow more time or add instances";
+  switch (reason) {
+    case GivenUpReason::kHopeless:
+      return {DropReason::kHopeless, DeadlineExceeded("the deadline came too close to be kept " + waited)};
+    case GivenUpReason::kTimeout:
+      return {DropReason::kTimeout, DeadlineExceeded("the timeout passed " + waited)};
+    default:
+      return {DropReason::kExpired, DeadlineExceeded("the deadline passed " + waited)};
+  }
+}
+
+bool BatchedServable::IsUnattainable(const InferRequest& request, int64_t now_ns, int64_t* answered_ns) {
+  if (request.deadline_ns == kNever || !profile_.is_fresh(now_ns)) return false;
+  int64_t start_ns = std::max(now_ns, std::ranges::min(busy_until_ns_));
+  const LatencyTable latency = profile_.table();
+  const bool combines = config().batching.dynamic && config().max_batch_size > 0;
+  const int64_t rows_ahead = queue_.RowsAhead(request.priority);
+  const int64_t rows_of_batch = combines ? config().max_batch_size : request.rows;
+  const int64_t batches_ahead = rows_ahead / rows_of_batch;
+  start_ns += batches_ahead * latency.At(rows_of_batch).typical_ns / static_cast<int64_t>(busy_until_ns_.size());
+  const int64_t rows = combines ? rows_ahead % rows_of_batch + request.rows : request.rows;
+  // What nothing stands before may be lucky.
+  const LatencyTable::Entry run = latency.At(rows);
+  *answered_ns = start_ns + (start_ns == now_ns && rows_ahead == 0 ? run.floor_ns : run.typical_ns);
+  return *answered_ns > request.deadline_ns;
 }
 
 Servable::Admitted BatchedServable::Enqueue(std::unique_ptr<InferRequest>* request, Status* status) {
   InferRequest& incoming = **request;
-  const int64_t limit = config().batching.max_queue_size;
   *status = incoming.sequence.is_set() ? RefuseSequence() : admission_.Admit(&incoming);
-  if (status->ok()) {
-    const uint64_t key = admission_.GroupKey(incoming);
-    incoming.enqueue_ns = clock_.NowNs();
-    if (incoming.timeout_us > 0) {
-      incoming.deadline_ns = std::min(incoming.deadline_ns, incoming.arrival_ns + incoming.timeout_us * 1000);
-    }
-    if (incoming.cancelled || incoming.deadline_ns <= incoming.enqueue_ns) {
-      *status = GivenUp(incoming, incoming.enqueue_ns);
-    } else {
-      MutexLock lock(mu_);
-      if (closed_) return Admitted::kClosed;
-      if (limit > 0 && queue_.size() >= static_cast<size_t>(limit)) {
-        *status = RefuseFull();
-      } else {
-        pending_.fetch_add(1, std::memory_order_relaxed);
-        incoming.servable = this;
-        queue_.Push(std::move(*request), key);
-      }
-    }
-    if (status->ok()) return Admitted::kYes;
+  if (!status->ok()) {
+    statistics_.RecordFailures(1, clock_.NowNs() - incoming.arrival_ns);
+    return Admitted::kRefused;
   }
-  statistics_.RecordFailures(1, clock_.NowNs() - incoming.arrival_ns);
+  const uint64_t key = admission_.GroupKey(incoming);
+  const int64_t now_ns = incoming.enqueue_ns = clock_.NowNs();
+  Refusal refusal;
+  int64_t answered_ns = 0;
+  if (incoming.cancelled || incoming.deadline_ns <= now_ns) {
+    refusal = GivenUp(incoming, now_ns);
+  } else {
+    MutexLock lock(mu_);
+    if (closed_) return Admitted::kClosed;
+    if (!queue_.HasRoom(incoming.priority)) {
+      refusal = RefuseFull(queue_.LevelFor(incoming.priority));
+    } else if (IsUnattainable(incoming, now_ns, &answered_ns)) {
+      refusal = RefuseUnattainable(incoming, now_ns, answered_ns);
+    } else {
+      pending_.fetch_add(1, std::memory_order_relaxed);
+      incoming.servable = this;
+      queue_.Push(std::move(*request), key);
+      return Admitted::kYes;
+    }
+  }
+  statistics_.RecordDrop(refusal.reason, now_ns - incoming.arrival_ns);
+  *status = std::move(refusal.status);
   return Admitted::kRefused;
 }
 
@@ -103,18 +158,43 @@ std::unique_ptr<InferRequest> BatchedServable::Remove(const InferRequest* reques
     if (queue_.size() > 0 && idle_executors_ > 0) arrived_.NotifyOne();
   }
   const int64_t now_ns = clock_.NowNs();
-  *status = GivenUp(*removed, now_ns);
-  statistics_.RecordFailures(1, now_ns - removed->arrival_ns);
+  Refusal refusal = GivenUp(*removed, now_ns);
+  statistics_.RecordDrop(refusal.reason, now_ns - removed->arrival_ns);
+  *status = std::move(refusal.status);
   pending_.fetch_sub(1, std::memory_order_relaxed);
   return removed;
 }
 
-bool BatchedServable::NextBatch(Requests* batch, Requests* dropped) {
+void BatchedServable::AwaitTurn(uint64_t turn) {
+  if (!config().batching.preserve_order) return;
   MutexLock lock(mu_);
+  while (answered_turns_ < turn) turn_came_.Wait(mu_);
+}
+
+void BatchedServable::EndTurn() {
+  if (!config().batching.preserve_order) return;
+  {
+    MutexLock lock(mu_);
+    ++answered_turns_;
+  }
+  turn_came_.NotifyAll();
+}
+
+bool BatchedServable::NextBatch(size_t index, const Run& last, Requests* batch, std::vector<GivenUpRequest>* given_up,
+                                uint64_t* turn) {
+  MutexLock lock(mu_);
+  busy_until_ns_[index] = 0;
+  if (last.rows > 0) profile_.Record(last.rows, last.duration_ns, clock_.NowNs());
   while (true) {
-    const BatchDecision decision = queue_.Decide(policy_, clock_.NowNs(), dropped);
-    if (decision.count > 0) queue_.Take(decision, batch);
-    if (!batch->empty() || !dropped->empty()) {
+    const int64_t now_ns = clock_.NowNs();
+    const BatchDecision decision = queue_.Decide(policy_, profile_, now_ns, given_up);
+    if (decision.count > 0) queue_.Take(decision, batch, given_up);
+    if (!batch->empty() || !given_up->empty()) {
+      int64_t rows = 0;
+      for (const auto& request : *batch) rows += request->rows;
+      if (rows > 0) busy_until_ns_[index] = now_ns + profile_.table().At(rows).typical_ns;
+      *turn = next_turn_;
+      if (!batch->empty()) ++next_turn_;
       // What is left may be enough for another executor, which Wake has not woken.
       if (queue_.size() > 0 && idle_executors_ > 0) arrived_.NotifyOne();
       return true;

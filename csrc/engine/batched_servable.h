@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "batching/latency_profile.h"
 #include "batching/request_queue.h"
 #include "core/backend.h"
 #include "core/batch_policy.h"
@@ -50,14 +51,32 @@ class BatchedServable final : public Servable {
   using Requests = std::vector<std::unique_ptr<InferRequest>>;
   class Executor;
 
+  /// A batch that has been run without a failure. No rows: none has.
+  struct Run {
+    int64_t rows = 0;
+    int64_t duration_ns = 0;
+  };
+  struct Refusal {
+    DropReason reason = DropReason::kExpired;
+    Status status;
+  };
+
   BatchedServable(BatchedServableOptions options, std::shared_ptr<BackendModel> model);
 
-  /// Blocks until there is a batch, or until the queue is closed and empty (false). Fills `dropped` as well.
-  bool NextBatch(Requests* batch, Requests* dropped);
-  Status RefuseFull() const;
+  /// Blocks until there is a batch, or until the queue is closed and empty (false). Fills `given_up` as well. `last` is
+  /// what the executor, `index`, has done since it last asked.
+  bool NextBatch(size_t index, const Run& last, Requests* batch, std::vector<GivenUpRequest>* given_up, uint64_t* turn);
+  /// With preserve_order, batches are answered in turn: blocks until all that were taken before have been.
+  void AwaitTurn(uint64_t turn);
+  void EndTurn();
+  /// Whether a request cannot be answered in time, and when it could be.
+  bool IsUnattainable(const InferRequest& request, int64_t now_ns, int64_t* answered_ns) REQUIRES(mu_);
+  Refusal RefuseFull(const QueueLevel& level) const;
+  Refusal RefuseUnattainable(const InferRequest& request, int64_t now_ns, int64_t answered_ns) const;
   Status RefuseSequence() const;
-  /// Why a request is not run: its deadline has passed or, if not that, its caller has cancelled it.
-  Status GivenUp(const InferRequest& request, int64_t now_ns) const;
+  /// Why a request whose caller waits no longer is not run.
+  Refusal GivenUp(const InferRequest& request, int64_t now_ns) const;
+  Refusal GivenUp(GivenUpReason reason) const;
 
   Clock& clock_;
   const BatchPolicy& policy_;
@@ -71,8 +90,13 @@ class BatchedServable final : public Servable {
   Mutex mu_;
   CondVar arrived_;
   RequestQueue queue_ GUARDED_BY(mu_);
+  LatencyProfile profile_ GUARDED_BY(mu_);
+  std::vector<int64_t> busy_until_ns_ GUARDED_BY(mu_);  // by executor; 0: idle
   bool closed_ GUARDED_BY(mu_) = false;
   int idle_executors_ GUARDED_BY(mu_) = 0;
+  uint64_t next_turn_ GUARDED_BY(mu_) = 0;
+  uint64_t answered_turns_ GUARDED_BY(mu_) = 0;
+  CondVar turn_came_;
 
   Mutex drain_mu_;
   std::vector<std::thread> threads_ GUARDED_BY(drain_mu_);

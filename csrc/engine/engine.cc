@@ -9,6 +9,11 @@
 namespace gristmill {
 namespace {
 
+/// For an answer to be encoded, handed to its loop and sent.
+constexpr int64_t kSlackNs = 50'000;
+/// A thread that sleeps for less wakes up about as late.
+constexpr int64_t kShortestWaitNs = 20'000;
+
 Status CheckConfig(const ModelConfig& config) {
   const auto refuse = [&](const std::string& what) {
     return InvalidArgument("configuration of model '" + config.name + "': " + what);
@@ -19,7 +24,14 @@ Status CheckConfig(const ModelConfig& config) {
   if (config.instance_count < 1) return refuse("an instance count must be at least 1");
   if (config.outputs.empty()) return refuse("a model must have at least one output");
   if (config.batching.max_queue_delay_us < 0) return refuse("max_queue_delay_microseconds must not be negative");
-  if (config.batching.max_queue_size < 0) return refuse("max_queue_size must not be negative");
+  if (config.batching.levels.empty()) return refuse("a queue must have at least one priority level");
+  if (config.batching.default_level >= config.batching.levels.size()) {
+    return refuse("default_priority_level must lie between 1 and priority_levels");
+  }
+  for (const QueueLevel& level : config.batching.levels) {
+    if (level.max_queue_size < 0) return refuse("max_queue_size must not be negative");
+    if (level.default_timeout_us < 0) return refuse("default_timeout_microseconds must not be negative");
+  }
   const auto& preferred = config.batching.preferred_rows;
   if (!std::ranges::is_sorted(preferred)) return refuse("preferred_batch_size must ascend");
   if (!preferred.empty() && (preferred.front() < 1 || preferred.back() > config.max_batch_size)) {
@@ -49,6 +61,7 @@ void Refuse(std::unique_ptr<InferRequest> request, const Status& status) {
 Engine::Engine(EngineOptions options, Clock* clock)
     : clock_(*clock),
       buffers_(options.buffers),
+      policy_({.slack_ns = kSlackNs, .shortest_wait_ns = kShortestWaitNs}),
       backends_({.plugin_directory = std::move(options.plugin_directory),
                  .parameters = std::move(options.backend_parameters),
                  .clock = clock}) {}

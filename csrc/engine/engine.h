@@ -17,7 +17,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "batching/delay_batch_policy.h"
+#include "batching/adaptive_batch_policy.h"
 #include "core/backend.h"
 #include "core/buffer.h"
 #include "core/clock.h"
@@ -74,7 +74,7 @@ class Engine {
 
   Clock& clock_;
   BufferPool buffers_;
-  const DelayBatchPolicy policy_;
+  const AdaptiveBatchPolicy policy_;
   BackendRegistry backends_;
   VersionTable versions_;  // before the backends in destruction, since servables hold their models
 

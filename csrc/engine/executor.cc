@@ -6,27 +6,36 @@
 namespace gristmill {
 
 void BatchedServable::Executor::Run() {
-  while (servable_.NextBatch(&batch_, &dropped_)) {
-    FailDropped();
-    if (!batch_.empty()) RunBatch(batch_);
+  BatchedServable::Run run;
+  while (servable_.NextBatch(index_, run, &batch_, &given_up_, &turn_)) {
+    FailGivenUp();
+    run = {};
+    if (!batch_.empty()) {
+      run = RunBatch(batch_);
+      servable_.EndTurn();
+    }
     batch_.clear();
     FlushSinks();
   }
 }
 
-void BatchedServable::Executor::RunBatch(std::span<std::unique_ptr<InferRequest>> requests) {
+BatchedServable::Run BatchedServable::Executor::RunBatch(std::span<std::unique_ptr<InferRequest>> requests) {
+  const int64_t start_ns = clock_.NowNs();
   int64_t total_rows = 0;
   for (const auto& request : requests) total_rows += request->rows;
   Status status = Execute(requests, total_rows);
   if (status.ok()) {
     Answer(requests, total_rows);
-  } else if (requests.size() == 1) {
+    return {.rows = total_rows, .duration_ns = clock_.NowNs() - start_ns};
+  }
+  if (requests.size() == 1) {
     Fail(requests, status);
   } else {
     const size_t half = requests.size() / 2;
     RunBatch(requests.first(half));
     RunBatch(requests.subspan(half));
   }
+  return {};
 }
 
 Status BatchedServable::Executor::Execute(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
@@ -40,6 +49,7 @@ Status BatchedServable::Executor::Execute(std::span<std::unique_ptr<InferRequest
 }
 
 void BatchedServable::Executor::Answer(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
+  servable_.AwaitTurn(turn_);
   const ModelConfig& config = servable_.config();
   ExecutionRecord record{.rows = total_rows,
                          .requests = requests.size(),
@@ -65,6 +75,7 @@ void BatchedServable::Executor::Answer(std::span<std::unique_ptr<InferRequest>> 
 }
 
 void BatchedServable::Executor::Fail(std::span<std::unique_ptr<InferRequest>> requests, const Status& status) {
+  servable_.AwaitTurn(turn_);
   int64_t total_ns = 0;
   const int64_t now_ns = clock_.NowNs();
   const uint64_t count = requests.size();
@@ -75,10 +86,14 @@ void BatchedServable::Executor::Fail(std::span<std::unique_ptr<InferRequest>> re
   servable_.statistics_.RecordFailures(count, total_ns);
 }
 
-void BatchedServable::Executor::FailDropped() {
-  if (dropped_.empty()) return;
-  Fail(dropped_, servable_.GivenUp(*dropped_.front(), clock_.NowNs()));
-  dropped_.clear();
+void BatchedServable::Executor::FailGivenUp() {
+  const int64_t now_ns = clock_.NowNs();
+  for (GivenUpRequest& given_up : given_up_) {
+    Refusal refusal = servable_.GivenUp(given_up.reason);
+    servable_.statistics_.RecordDrop(refusal.reason, now_ns - given_up.request->arrival_ns);
+    Complete(std::move(given_up.request), refusal.status, nullptr);
+  }
+  given_up_.clear();
 }
 
 void BatchedServable::Executor::Complete(std::unique_ptr<InferRequest> request, const Status& status,

@@ -18,28 +18,31 @@ namespace gristmill {
 
 class BatchedServable::Executor {
  public:
-  Executor(BatchedServable* servable, std::unique_ptr<BackendInstance> instance)
-      : servable_(*servable), clock_(servable->clock_), instance_(std::move(instance)) {}
+  /// `index`: among the servable's executors.
+  Executor(BatchedServable* servable, size_t index, std::unique_ptr<BackendInstance> instance)
+      : servable_(*servable), index_(index), clock_(servable->clock_), instance_(std::move(instance)) {}
 
   /// Runs batches until the servable is drained.
   void Run();
 
  private:
-  void RunBatch(std::span<std::unique_ptr<InferRequest>> requests);
+  BatchedServable::Run RunBatch(std::span<std::unique_ptr<InferRequest>> requests);
   Status Execute(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows);
   void Answer(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows);
   void Fail(std::span<std::unique_ptr<InferRequest>> requests, const Status& status);
-  void FailDropped();
+  void FailGivenUp();
   void Complete(std::unique_ptr<InferRequest> request, const Status& status, const InferResponse* response);
   void FlushSinks();
 
   BatchedServable& servable_;
+  const size_t index_;
   Clock& clock_;
   const std::unique_ptr<BackendInstance> instance_;
 
   // Reused from batch to batch.
   BatchedServable::Requests batch_;
-  BatchedServable::Requests dropped_;
+  std::vector<GivenUpRequest> given_up_;
+  uint64_t turn_ = 0;  // of the batch
   std::vector<BatchItem> items_;
   std::vector<OutputTensor> outputs_;
   std::vector<ResponseSink*> sinks_;

@@ -26,6 +26,12 @@ void Statistics::RecordFailures(uint64_t requests, int64_t total_ns) {
   totals_.fail.Add(requests, total_ns);
 }
 
+void Statistics::RecordDrop(DropReason reason, int64_t waited_ns) {
+  MutexLock lock(mu_);
+  ++totals_.dropped[static_cast<size_t>(reason)];
+  totals_.fail.Add(1, waited_ns);
+}
+
 StatisticsSnapshot Statistics::Snapshot() const {
   MutexLock lock(mu_);
   return totals_;

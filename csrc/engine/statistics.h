@@ -4,6 +4,8 @@
 // Thread-safety: thread-safe; one short lock per batch, none per request.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 
@@ -27,6 +29,17 @@ struct BatchSizeTotals {
   DurationTotal compute_output;
 };
 
+/// Why a request was not run.
+enum class DropReason {
+  kQueueFull,     // refused: as many wait as may
+  kUnattainable,  // refused: what waits already takes longer than its deadline leaves
+  kExpired,       // its deadline passed before or while it waited
+  kHopeless,      // given up while it waited: it could not have been answered in time
+  kTimeout,       // it did not begin to run within its timeout
+  kCancelled,
+};
+inline constexpr size_t kDropReasons = 6;
+
 struct StatisticsSnapshot {
   int64_t last_inference_ms = 0;  // since the Unix epoch; 0: never
   uint64_t inference_count = 0;   // rows
@@ -37,6 +50,7 @@ struct StatisticsSnapshot {
   DurationTotal compute_input;
   DurationTotal compute_infer;
   DurationTotal compute_output;
+  std::array<uint64_t, kDropReasons> dropped{};  // by DropReason; counted in `fail` as well
   std::map<int64_t, BatchSizeTotals> by_batch_size;
 };
 
@@ -57,6 +71,8 @@ class Statistics {
   void RecordExecution(const ExecutionRecord& record);
   /// `total_ns`: summed over the failed requests, from arrival to answer.
   void RecordFailures(uint64_t requests, int64_t total_ns);
+  /// One request that was not run, `waited_ns` after its arrival.
+  void RecordDrop(DropReason reason, int64_t waited_ns);
   StatisticsSnapshot Snapshot() const;
 
  private:

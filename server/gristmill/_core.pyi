@@ -25,6 +25,18 @@ class TensorSpec:
     @property
     def dims(self) -> list[int]: ...
 
+class QueueLevel:
+    """What becomes of the requests of one priority while they wait. 0: no limit, no timeout."""
+
+    def __init__(
+        self,
+        *,
+        max_queue_size: int = 0,
+        default_timeout_us: int = 0,
+        allow_timeout_override: bool = True,
+        delays_timed_out: bool = False,
+    ) -> None: ...
+
 class ModelOptions:
     """How one model version is served; the arguments mirror csrc/core/model_config.h.
 
@@ -42,7 +54,9 @@ class ModelOptions:
         dynamic_batching: bool = False,
         max_queue_delay_us: int = 0,
         preferred_batch_sizes: Sequence[int] = (),
-        max_queue_size: int = 0,
+        queue_levels: Sequence[QueueLevel] = ...,
+        default_queue_level: int = 0,
+        preserve_ordering: bool = False,
         instance_count: int = 1,
     ) -> None: ...
 
@@ -65,7 +79,11 @@ class BatchStatistics(TypedDict):
     compute_output: Duration
 
 class Statistics(TypedDict):
-    """Totals since the version was loaded. `inference_count` counts rows, `execution_count` runs of the model."""
+    """Totals since the version was loaded. `inference_count` counts rows, `execution_count` runs of the model.
+
+    `dropped` counts the requests that were not run, by reason: queue_full, unattainable (refused since they could not
+    be answered in time), expired, hopeless (given up before they expired, for the same reason), timeout, cancelled.
+    """
 
     last_inference_ms: int
     inference_count: int
@@ -76,6 +94,7 @@ class Statistics(TypedDict):
     compute_input: Duration
     compute_infer: Duration
     compute_output: Duration
+    dropped: dict[str, int]
     batch_stats: list[BatchStatistics]
 
 class Servable:

@@ -33,19 +33,6 @@ UNSUPPORTED = {
     "output.label_filename": 'output { name: "y" label_filename: "l.txt" }',
     "output.is_shape_tensor": 'output { name: "y" is_shape_tensor: true }',
     "output.is_non_linear_format_io": 'output { name: "y" is_non_linear_format_io: true }',
-    "dynamic_batching.preserve_ordering": "dynamic_batching { preserve_ordering: true }",
-    "dynamic_batching.priority_levels": "dynamic_batching { priority_levels: 2 }",
-    "dynamic_batching.default_priority_level": "dynamic_batching { default_priority_level: 1 }",
-    "dynamic_batching.priority_queue_policy": "dynamic_batching { priority_queue_policy { key: 1 value {} } }",
-    "dynamic_batching.default_queue_policy.timeout_action": (
-        "dynamic_batching { default_queue_policy { timeout_action: DELAY } }"
-    ),
-    "dynamic_batching.default_queue_policy.default_timeout_microseconds": (
-        "dynamic_batching { default_queue_policy { default_timeout_microseconds: 1 } }"
-    ),
-    "dynamic_batching.default_queue_policy.allow_timeout_override": (
-        "dynamic_batching { default_queue_policy { allow_timeout_override: true } }"
-    ),
     "instance_group.rate_limiter": "instance_group { rate_limiter { priority: 1 } }",
     "instance_group.gpus": "instance_group { gpus: [0] }",
     "instance_group.secondary_devices": "instance_group { secondary_devices { device_id: 1 } }",
@@ -94,7 +81,7 @@ def test_supported_fields_are_accepted() -> None:
 
 
 def test_unsupported_fields_at_their_default_are_accepted() -> None:
-    parse_text('input { name: "x" optional: false } dynamic_batching { preserve_ordering: false }', "c", "m")
+    parse_text('input { name: "x" optional: false } instance_group { passive: false }', "c", "m")
 
 
 def test_second_repetition_is_told_from_the_first() -> None:

@@ -148,6 +148,39 @@ def test_batch_of_one_fits_a_fixed_first_dimension_of_one() -> None:
             BATCHABLE,
             r"c:3: dynamic_batching.preferred_batch_size: expected sizes from 1 to max_batch_size \(4\), got 8",
         ),
+        (
+            "max_batch_size: 4 dynamic_batching {\ndefault_priority_level: 1 }",
+            BATCHABLE,
+            "c:2: dynamic_batching.default_priority_level: needs priority_levels",
+        ),
+        (
+            "max_batch_size: 4 dynamic_batching {\npriority_levels: 2 }",
+            BATCHABLE,
+            r"c:1: dynamic_batching.default_priority_level: expected 1 to priority_levels \(2\), got 0",
+        ),
+        (
+            "max_batch_size: 4 dynamic_batching {\npriority_levels: 5000 default_priority_level: 1 }",
+            BATCHABLE,
+            "c:2: dynamic_batching.priority_levels: expected at most 1000, got 5000",
+        ),
+        (
+            "max_batch_size: 4 dynamic_batching { priority_levels: 2 default_priority_level: 2\n"
+            "priority_queue_policy { key: 3 value {} } }",
+            BATCHABLE,
+            r"c:2: dynamic_batching.priority_queue_policy: expected keys from 1 to priority_levels \(2\), got 3",
+        ),
+        (
+            "max_batch_size: 4 dynamic_batching { priority_levels: 2 default_priority_level: 2\n"
+            "preserve_ordering: true }",
+            BATCHABLE,
+            "c:2: dynamic_batching.preserve_ordering: allows one priority level only",
+        ),
+        (
+            "max_batch_size: 4 dynamic_batching { preserve_ordering: true\n"
+            "default_queue_policy { timeout_action: DELAY } }",
+            BATCHABLE,
+            "c:1: dynamic_batching.preserve_ordering: does not go with timeout_action DELAY",
+        ),
         ("", Signature([FakeTensor("x", "COMPLEX64", [-1])], BATCHABLE.outputs), "datatype COMPLEX64"),
     ],
 )

@@ -22,7 +22,6 @@ FieldPath = tuple[tuple[str, int], ...]
 
 # The fields that may be set. None: with anything below it.
 _Supported = Mapping[str, "_Supported | None"]
-_QUEUE_POLICY: _Supported = {"max_queue_size": None}
 _SUPPORTED: _Supported = {
     "name": None,
     "platform": None,
@@ -34,7 +33,11 @@ _SUPPORTED: _Supported = {
     "dynamic_batching": {
         "preferred_batch_size": None,
         "max_queue_delay_microseconds": None,
-        "default_queue_policy": _QUEUE_POLICY,
+        "preserve_ordering": None,
+        "priority_levels": None,
+        "default_priority_level": None,
+        "default_queue_policy": None,
+        "priority_queue_policy": None,
     },
     "instance_group": {"name": None, "kind": None, "count": None},
     "default_model_filename": None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
-from gristmill_protos.model_config_pb2 import ModelConfig
+from gristmill_protos.model_config_pb2 import ModelConfig, ModelDynamicBatching, ModelQueuePolicy
 
 from gristmill.repository.config_source import ConfigSource
 from gristmill.repository.errors import RepositoryError
@@ -19,7 +19,7 @@ from gristmill.repository.layout import VersionDirectory, verify
 from gristmill.repository.model_config import choose_model_file, complete_config, protocol_datatype
 
 if TYPE_CHECKING:
-    from gristmill._core import ModelOptions, OpenedModel, Servable
+    from gristmill._core import ModelOptions, OpenedModel, QueueLevel, Servable
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -88,8 +88,29 @@ def core_options(config: ModelConfig, version: int) -> ModelOptions:
         dynamic_batching=config.HasField("dynamic_batching"),
         max_queue_delay_us=batching.max_queue_delay_microseconds,
         preferred_batch_sizes=sorted(set(batching.preferred_batch_size)),
-        max_queue_size=batching.default_queue_policy.max_queue_size,
+        queue_levels=[_queue_level(policy) for policy in _queue_policies(batching)],
+        default_queue_level=max(batching.default_priority_level, 1) - 1,
+        preserve_ordering=batching.preserve_ordering,
         instance_count=sum(group.count for group in config.instance_group),
+    )
+
+
+def _queue_policies(batching: ModelDynamicBatching) -> list[ModelQueuePolicy]:
+    """Of each priority, the most urgent first."""
+    own = batching.priority_queue_policy
+    priorities = range(1, max(batching.priority_levels, 1) + 1)
+    return [own.get(priority, batching.default_queue_policy) for priority in priorities]
+
+
+def _queue_level(policy: ModelQueuePolicy) -> QueueLevel:
+    from gristmill._core import QueueLevel
+
+    return QueueLevel(
+        max_queue_size=policy.max_queue_size,
+        default_timeout_us=policy.default_timeout_microseconds,
+        # Where the configuration says nothing of timeouts, there is none to be overridden.
+        allow_timeout_override=policy.allow_timeout_override or policy.default_timeout_microseconds == 0,
+        delays_timed_out=policy.timeout_action == ModelQueuePolicy.DELAY,
     )
 
 

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from gristmill_protos.model_config_pb2 import DataType, ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput
+from gristmill_protos.model_config_pb2 import (
+    DataType,
+    ModelConfig,
+    ModelDynamicBatching,
+    ModelInput,
+    ModelInstanceGroup,
+    ModelOutput,
+    ModelQueuePolicy,
+)
 
 from gristmill.repository.config_source import ConfigSource
 from gristmill.repository.errors import ConfigError
@@ -39,6 +47,10 @@ _PROTOCOL_NAMES = {
     DataType.TYPE_BF16: "BF16",
 }
 _DATA_TYPES = {name: data_type for data_type, name in _PROTOCOL_NAMES.items()}
+
+
+# Each has counters of its own in every queue.
+_MOST_PRIORITY_LEVELS = 1000
 
 
 class Tensor(Protocol):
@@ -245,3 +257,31 @@ def _check_batching(source: ConfigSource, config: ModelConfig) -> None:
                 (("dynamic_batching", 0), ("preferred_batch_size", 0)),
                 f"expected sizes from 1 to max_batch_size ({config.max_batch_size}), got {size}",
             )
+    _check_priorities(source, config.dynamic_batching)
+
+
+def _check_priorities(source: ConfigSource, batching: ModelDynamicBatching) -> None:
+    """The rules of Triton."""
+    levels, default = batching.priority_levels, batching.default_priority_level
+    field = ("dynamic_batching", 0)
+    if levels == 0 and default != 0:
+        raise source.error((field, ("default_priority_level", 0)), "needs priority_levels, which are not given")
+    if levels > _MOST_PRIORITY_LEVELS:
+        raise source.error((field, ("priority_levels", 0)), f"expected at most {_MOST_PRIORITY_LEVELS}, got {levels}")
+    if levels > 0 and not 1 <= default <= levels:
+        raise source.error(
+            (field, ("default_priority_level", 0)), f"expected 1 to priority_levels ({levels}), got {default}"
+        )
+    for priority in batching.priority_queue_policy:
+        if not 1 <= priority <= levels:
+            raise source.error(
+                (field, ("priority_queue_policy", 0)),
+                f"expected keys from 1 to priority_levels ({levels}), got {priority}",
+            )
+    if not batching.preserve_ordering:
+        return
+    if levels > 1:
+        raise source.error((field, ("preserve_ordering", 0)), "allows one priority level only, since others overtake")
+    policies = [batching.default_queue_policy, *batching.priority_queue_policy.values()]
+    if any(policy.timeout_action == ModelQueuePolicy.DELAY for policy in policies):
+        raise source.error((field, ("preserve_ordering", 0)), "does not go with timeout_action DELAY, which reorders")

@@ -6,7 +6,7 @@
 
 #include <thread>
 
-#include "batching/delay_batch_policy.h"
+#include "batching/adaptive_batch_policy.h"
 #include "core/fake_clock.h"
 #include "engine/fakes.h"
 
@@ -19,7 +19,7 @@ using testing::HasSubstr;
 class BatchedServableTest : public testing::Test {
  protected:
   FakeClock clock_;
-  DelayBatchPolicy policy_;
+  AdaptiveBatchPolicy policy_;
   FakeSink sink_;
   std::shared_ptr<FakeModel> model_ = std::make_shared<FakeModel>(&clock_);
   std::shared_ptr<Servable> servable_;
@@ -146,7 +146,7 @@ TEST_F(BatchedServableTest, QueuesNoRequestThatIsNotGoingToRun) {
 
 TEST_F(BatchedServableTest, RemovesARequestThatWaits) {
   ModelConfig config = FakeModel::Config();
-  config.batching.max_queue_size = 2;
+  config.batching.levels[0].max_queue_size = 2;
   Start(config);
   Enqueue(0, {0});
   const InferRequest* const running = last_;
@@ -204,7 +204,7 @@ TEST_F(BatchedServableTest, DrainsThoughTheLastToWaitIsRemoved) {
 
 TEST_F(BatchedServableTest, RefusesWhatDoesNotFitItsQueue) {
   ModelConfig config = FakeModel::Config();
-  config.batching.max_queue_size = 2;
+  config.batching.levels[0].max_queue_size = 2;
   Start(config);
   Enqueue(0, {0});
   model_->AwaitRuns(1);
@@ -304,6 +304,74 @@ TEST_F(BatchedServableTest, AnswersEveryRequestOnceUnderConcurrency) {
     ASSERT_EQ(list.size(), 1u) << ticket;
     ASSERT_THAT(list[0].y, ElementsAre(8));
   }
+}
+
+constexpr int64_t kMs = 1'000'000;
+
+uint64_t Dropped(const Servable& servable, DropReason reason) {
+  return servable.statistics().dropped[static_cast<size_t>(reason)];
+}
+
+TEST_F(BatchedServableTest, RefusesAtOnceWhatCannotBeAnsweredInTime) {
+  Start();
+  Enqueue(0, {0});
+  model_->AwaitRuns(1);
+  clock_.Advance(10 * kMs);
+  model_->Open();
+  sink_.Await(1);
+  clock_.AwaitWaiters(1);  // the executor has noted how long that took
+  EXPECT_EQ(Enqueue(1, {1}, clock_.NowNs() + 9 * kMs), Servable::Admitted::kRefused);
+  EXPECT_EQ(status_.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(status_.message(), HasSubstr("could answer in 10.0 ms, the deadline is in 9.0 ms"));
+  EXPECT_EQ(Dropped(*servable_, DropReason::kUnattainable), 1u);
+  model_->Close();
+  EXPECT_EQ(Enqueue(2, {2}, clock_.NowNs() + 11 * kMs), Servable::Admitted::kYes);
+  model_->AwaitRuns(2);
+  EXPECT_EQ(Enqueue(3, {3}, clock_.NowNs() + 19 * kMs), Servable::Admitted::kRefused) << "the executor is busy for 10";
+  EXPECT_EQ(Enqueue(4, {4}, clock_.NowNs() + 21 * kMs), Servable::Admitted::kYes);
+  clock_.Advance(12 * kMs);
+  model_->Open();
+  const auto answers = sink_.Await(3);
+  EXPECT_TRUE(answers.at(2)[0].status.ok()) << "a run that has begun is answered";
+  EXPECT_THAT(answers.at(4)[0].status.message(), HasSubstr("came too close"));
+  EXPECT_EQ(Dropped(*servable_, DropReason::kHopeless), 1u);
+  clock_.AwaitWaiters(1);
+  clock_.Advance(1000 * kMs);
+  EXPECT_EQ(Enqueue(5, {5}, clock_.NowNs() + kMs), Servable::Admitted::kYes) << "what was measured is stale";
+}
+
+TEST_F(BatchedServableTest, CountsWhatItDropsByReason) {
+  ModelConfig config = FakeModel::Config();
+  config.batching.levels[0].max_queue_size = 2;
+  Start(config);
+  Enqueue(0, {0});
+  model_->AwaitRuns(1);
+  Enqueue(1, {1}, clock_.NowNs() + 5);
+  Enqueue(2, {2});
+  const InferRequest* const abandoned = last_;
+  Enqueue(3, {3});
+  Status status;
+  servable_->Remove(abandoned, &status);
+  clock_.Advance(5);
+  model_->Open();
+  sink_.Await(2);
+  EXPECT_EQ(Dropped(*servable_, DropReason::kQueueFull), 1u);
+  EXPECT_EQ(Dropped(*servable_, DropReason::kCancelled), 1u);
+  EXPECT_EQ(Dropped(*servable_, DropReason::kExpired), 1u);
+  EXPECT_EQ(servable_->statistics().fail.count, 3u);
+}
+
+TEST_F(BatchedServableTest, AnswersInTheOrderOfArrivalIfAsked) {
+  ModelConfig config = FakeModel::Config();
+  config.instance_count = 4;
+  config.max_batch_size = 1;
+  config.batching.preserve_order = true;
+  Start(config);
+  model_->Open();
+  constexpr uint64_t kRequests = 400;
+  for (uint64_t i = 0; i < kRequests; ++i) Enqueue(i, {i % 7 == 3 ? -1.0F : 1.0F});
+  sink_.Await(kRequests);
+  EXPECT_TRUE(std::ranges::is_sorted(sink_.order()));
 }
 
 }  // namespace

@@ -52,6 +52,12 @@ class FakeModel final : public BackendModel {
     changed_.NotifyAll();
   }
 
+  /// Makes every later run wait for `Open`.
+  void Close() {
+    MutexLock lock(mu_);
+    open_ = false;
+  }
+
   /// Blocks until `count` runs have begun.
   void AwaitRuns(size_t count) {
     MutexLock lock(mu_);
@@ -117,6 +123,7 @@ class FakeSink final : public ResponseSink {
       answer.version = response->model_version;
     }
     MutexLock lock(mu_);
+    order_.push_back(request->ticket);
     unflushed_.emplace_back(request->ticket, std::move(answer));
   }
 
@@ -135,6 +142,12 @@ class FakeSink final : public ResponseSink {
     return answers_;
   }
 
+  /// Tickets, in the order of their answers.
+  std::vector<uint64_t> order() {
+    MutexLock lock(mu_);
+    return order_;
+  }
+
   int flushes() {
     MutexLock lock(mu_);
     return flushes_;
@@ -144,6 +157,7 @@ class FakeSink final : public ResponseSink {
   Mutex mu_;
   CondVar changed_;
   int flushes_ GUARDED_BY(mu_) = 0;
+  std::vector<uint64_t> order_ GUARDED_BY(mu_);
   std::vector<std::pair<uint64_t, Answer>> unflushed_ GUARDED_BY(mu_);
   std::map<uint64_t, std::vector<Answer>> answers_ GUARDED_BY(mu_);
 };

@@ -125,7 +125,7 @@ TEST_F(InferServiceTest, EndsACallAtItsDeadlineWhateverTheModelDoes) {
 
 TEST_F(InferServiceTest, ACancelledCallMakesRoomAtOnce) {
   ModelConfig config = FakeModel::Config();
-  config.batching.max_queue_size = 4;
+  config.batching.levels[0].max_queue_size = 4;
   Serve(config);
   Http2Client client(port_);
   const int32_t running = client.Begin(GrpcHeaders("/infer"), Request(0));

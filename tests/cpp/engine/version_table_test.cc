@@ -6,7 +6,7 @@
 
 #include <thread>
 
-#include "batching/delay_batch_policy.h"
+#include "batching/adaptive_batch_policy.h"
 #include "core/fake_clock.h"
 #include "engine/batched_servable.h"
 #include "engine/fakes.h"
@@ -19,7 +19,7 @@ using testing::HasSubstr;
 class VersionTableTest : public testing::Test {
  protected:
   FakeClock clock_;
-  DelayBatchPolicy policy_;
+  AdaptiveBatchPolicy policy_;
   VersionTable table_;
 
   std::shared_ptr<Servable> Version(int64_t version) {
