@@ -158,6 +158,7 @@ int64_t AdaptiveBatchPolicy::WaitUntil(const PendingGroup& group, const Candidat
     more = std::max<int64_t>(1, options_.shortest_wait_ns / gap_ns);
     const int64_t rows_of_one = std::max<int64_t>(1, batch.rows / static_cast<int64_t>(batch.count));
     const int64_t without_ns = snapshot.latency.At(batch.rows).typical_ns;
+    if (without_ns <= options_.short_run_ns) return now_ns;
     const int64_t larger_ns = snapshot.latency.At(batch.rows + more * rows_of_one).typical_ns;
     const bool pays =
         Rate(batch.count + static_cast<size_t>(more), more * gap_ns + larger_ns) > Rate(batch.count, without_ns);

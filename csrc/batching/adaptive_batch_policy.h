@@ -22,6 +22,8 @@ struct AdaptiveBatchPolicyOptions {
   int64_t slack_ns = 0;
   /// The shortest wait that a thread can keep. More requests than one are expected in it when they come faster.
   int64_t shortest_wait_ns = 0;
+  /// A run that takes no longer is not worth a wait: what comes meanwhile is company enough for the next.
+  int64_t short_run_ns = -1;
 };
 
 class AdaptiveBatchPolicy final : public BatchPolicy {

@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -79,6 +80,7 @@ class RequestQueue {
   void StopWaiting() { waits_ = false; }
 
   size_t size() const { return size_; }
+  int64_t rows() const { return std::accumulate(level_rows_.begin(), level_rows_.end(), int64_t{0}); }
 
   /// Rows of the requests that a new one of this priority would come after.
   int64_t RowsAhead(uint64_t priority) const;

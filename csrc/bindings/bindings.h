@@ -21,6 +21,7 @@ void RegisterEngine(pybind11::module_& m);
 void RegisterAioBridge(pybind11::module_& m);
 void RegisterTls(pybind11::module_& m);
 void RegisterNativeTransport(pybind11::module_& m);
+void RegisterSimulation(pybind11::module_& m);
 
 /// Raises CoreError unless `status` is OK. Needs the GIL.
 void ThrowIfError(const Status& status);

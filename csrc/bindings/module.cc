@@ -10,4 +10,5 @@ PYBIND11_MODULE(_core, m) {
   gristmill::python::RegisterAioBridge(m);
   gristmill::python::RegisterTls(m);
   gristmill::python::RegisterNativeTransport(m);
+  gristmill::python::RegisterSimulation(m);
 }

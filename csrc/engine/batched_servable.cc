@@ -10,11 +10,11 @@
 namespace gristmill {
 namespace {
 
-RequestQueueOptions QueueOptions(const ModelConfig& config, const Admission& admission) {
+SchedulerOptions OptionsOf(const ModelConfig& config, const Admission& admission, const BatchPolicy& policy) {
   const BatchingOptions& batching = config.batching;
   const bool combines = batching.dynamic && config.max_batch_size > 0;
   const int64_t delay_ns = batching.max_queue_delay_us > 0 ? batching.max_queue_delay_us * 1000 : kAdaptiveDelay;
-  return {
+  RequestQueueOptions queue{
       .max_rows = combines ? config.max_batch_size : 1,
       .max_queue_delay_ns = combines ? delay_ns : 0,
       .preferred_rows = combines ? batching.preferred_rows : std::vector<int64_t>{},
@@ -22,6 +22,10 @@ RequestQueueOptions QueueOptions(const ModelConfig& config, const Admission& adm
       .default_level = batching.default_level,
       .preserve_order = batching.preserve_order,
       .compatible = [&admission](const InferRequest& a, const InferRequest& b) { return admission.Compatible(a, b); }};
+  return {.queue = std::move(queue),
+          .max_rows = std::max<int64_t>(config.max_batch_size, 1),
+          .executors = config.instance_count,
+          .policy = &policy};
 }
 
 std::string Milliseconds(int64_t ns) {
@@ -35,12 +39,11 @@ std::string Milliseconds(int64_t ns) {
 BatchedServable::BatchedServable(BatchedServableOptions options, std::shared_ptr<BackendModel> model)
     : Servable(std::move(options.config)),
       clock_(*options.clock),
-      policy_(*options.policy),
       admission_(config()),
       model_(std::move(model)),
-      queue_(QueueOptions(config(), admission_)),
-      profile_(std::max<int64_t>(config().max_batch_size, 1)),
-      busy_until_ns_(static_cast<size_t>(config().instance_count)) {}
+      scheduler_(OptionsOf(config(), admission_, *options.policy)),
+      // A batch that must await its turn may take as long as another model's run.
+      short_run_ns_(config().batching.preserve_order && config().instance_count > 1 ? 0 : options.short_run_ns) {}
 
 BatchedServable::~BatchedServable() { Drain(); }
 
@@ -52,9 +55,13 @@ Status BatchedServable::Create(BatchedServableOptions options, std::shared_ptr<B
     if (Status status = created->model_->CreateInstance(created->config(), &instance); !status.ok()) return status;
     created->executors_.push_back(std::make_unique<Executor>(created.get(), i, std::move(instance)));
   }
+  {
+    MutexLock lock(created->mu_);
+    for (const auto& executor : created->executors_) created->idle_.push_back(executor.get());
+  }
   MutexLock lock(created->drain_mu_);
-  for (const auto& executor : created->executors_) {
-    created->threads_.emplace_back([runner = executor.get()] { runner->Run(); });
+  for (size_t i = 0; i < created->executors_.size(); ++i) {
+    created->threads_.emplace_back([servable = created.get()] { servable->Serve(); });
   }
   *servable = std::move(created);
   return Status::Ok();
@@ -100,22 +107,6 @@ BatchedServable::Refusal BatchedServable::GivenUp(GivenUpReason reason) const {
   }
 }
 
-bool BatchedServable::IsUnattainable(const InferRequest& request, int64_t now_ns, int64_t* answered_ns) {
-  if (request.deadline_ns == kNever || !profile_.is_fresh(now_ns)) return false;
-  int64_t start_ns = std::max(now_ns, std::ranges::min(busy_until_ns_));
-  const LatencyTable latency = profile_.table();
-  const bool combines = config().batching.dynamic && config().max_batch_size > 0;
-  const int64_t rows_ahead = queue_.RowsAhead(request.priority);
-  const int64_t rows_of_batch = combines ? config().max_batch_size : request.rows;
-  const int64_t batches_ahead = rows_ahead / rows_of_batch;
-  start_ns += batches_ahead * latency.At(rows_of_batch).typical_ns / static_cast<int64_t>(busy_until_ns_.size());
-  const int64_t rows = combines ? rows_ahead % rows_of_batch + request.rows : request.rows;
-  // What nothing stands before may be lucky.
-  const LatencyTable::Entry run = latency.At(rows);
-  *answered_ns = start_ns + (start_ns == now_ns && rows_ahead == 0 ? run.floor_ns : run.typical_ns);
-  return *answered_ns > request.deadline_ns;
-}
-
 Servable::Admitted BatchedServable::Enqueue(std::unique_ptr<InferRequest>* request, Status* status) {
   InferRequest& incoming = **request;
   *status = incoming.sequence.is_set() ? RefuseSequence() : admission_.Admit(&incoming);
@@ -132,16 +123,19 @@ Servable::Admitted BatchedServable::Enqueue(std::unique_ptr<InferRequest>* reque
   } else {
     MutexLock lock(mu_);
     if (closed_) return Admitted::kClosed;
-    if (!queue_.HasRoom(incoming.priority)) {
-      refusal = RefuseFull(queue_.LevelFor(incoming.priority));
-    } else if (IsUnattainable(incoming, now_ns, &answered_ns)) {
-      refusal = RefuseUnattainable(incoming, now_ns, answered_ns);
-    } else {
-      pending_.fetch_add(1, std::memory_order_relaxed);
-      incoming.servable = this;
-      queue_.Push(std::move(*request), key);
-      return Admitted::kYes;
+    incoming.servable = this;
+    switch (scheduler_.Offer(request, key, now_ns, &answered_ns)) {
+      case Scheduler::Verdict::kTaken:
+        pending_.fetch_add(1, std::memory_order_relaxed);
+        return Admitted::kYes;
+      case Scheduler::Verdict::kQueueFull:
+        refusal = RefuseFull(scheduler_.LevelFor(incoming.priority));
+        break;
+      case Scheduler::Verdict::kUnattainable:
+        refusal = RefuseUnattainable(incoming, now_ns, answered_ns);
+        break;
     }
+    incoming.servable = nullptr;
   }
   statistics_.RecordDrop(refusal.reason, now_ns - incoming.arrival_ns);
   *status = std::move(refusal.status);
@@ -152,10 +146,10 @@ std::unique_ptr<InferRequest> BatchedServable::Remove(const InferRequest* reques
   std::unique_ptr<InferRequest> removed;
   {
     MutexLock lock(mu_);
-    removed = queue_.Remove(request);
+    removed = scheduler_.Remove(request);
     if (removed == nullptr) return nullptr;
     // Without it, those that wait for company may be a preferred batch.
-    if (queue_.size() > 0 && idle_executors_ > 0) arrived_.NotifyOne();
+    if (scheduler_.size() > 0 && !idle_.empty()) arrived_.NotifyOne();
   }
   const int64_t now_ns = clock_.NowNs();
   Refusal refusal = GivenUp(*removed, now_ns);
@@ -180,42 +174,82 @@ void BatchedServable::EndTurn() {
   turn_came_.NotifyAll();
 }
 
-bool BatchedServable::NextBatch(size_t index, const Run& last, Requests* batch, std::vector<GivenUpRequest>* given_up,
-                                uint64_t* turn) {
-  MutexLock lock(mu_);
-  busy_until_ns_[index] = 0;
-  if (last.rows > 0) profile_.Record(last.rows, last.duration_ns, clock_.NowNs());
-  while (true) {
-    const int64_t now_ns = clock_.NowNs();
-    const BatchDecision decision = queue_.Decide(policy_, profile_, now_ns, given_up);
-    if (decision.count > 0) queue_.Take(decision, batch, given_up);
-    if (!batch->empty() || !given_up->empty()) {
-      int64_t rows = 0;
-      for (const auto& request : *batch) rows += request->rows;
-      if (rows > 0) busy_until_ns_[index] = now_ns + profile_.table().At(rows).typical_ns;
-      *turn = next_turn_;
-      if (!batch->empty()) ++next_turn_;
-      // What is left may be enough for another executor, which Wake has not woken.
-      if (queue_.size() > 0 && idle_executors_ > 0) arrived_.NotifyOne();
-      return true;
+void BatchedServable::Serve() {
+  Executor* executor = nullptr;
+  while ((executor = NextBatch(executor)) != nullptr) executor->Run();
+}
+
+void BatchedServable::Wake(MayRun may_run) {
+  if (may_run == MayRun::kYes && short_run_ns_ > 0) {
+    int64_t left_ns = short_run_ns_;
+    Executor* executor = nullptr;
+    while ((executor = NextShortBatch(executor, left_ns)) != nullptr) {
+      executor->Run();
+      left_ns -= executor->last_run().duration_ns;
     }
-    if (closed_ && queue_.size() == 0) return false;
-    ++idle_executors_;
-    clock_.WaitUntil(arrived_, mu_, decision.wait_until_ns);
-    --idle_executors_;
+  } else {
+    arrived_.NotifyOne();
   }
+}
+
+BatchedServable::Executor* BatchedServable::NextBatch(Executor* previous) {
+  MutexLock lock(mu_);
+  if (previous != nullptr) TakeBack(previous);
+  while (true) {
+    int64_t wait_until_ns = kNever;
+    if (Executor* executor = Assign(clock_.NowNs(), &wait_until_ns)) return executor;
+    if (closed_ && scheduler_.size() == 0) return nullptr;
+    clock_.WaitUntil(arrived_, mu_, wait_until_ns);
+  }
+}
+
+BatchedServable::Executor* BatchedServable::NextShortBatch(Executor* previous, int64_t longest_ns) {
+  MutexLock lock(mu_);
+  if (previous != nullptr) TakeBack(previous);
+  if (scheduler_.size() == 0) return nullptr;
+  Executor* executor = nullptr;
+  if (scheduler_.TypicalRunNs() <= longest_ns) {
+    int64_t wait_until_ns = kNever;
+    executor = Assign(clock_.NowNs(), &wait_until_ns);
+  }
+  if (executor == nullptr && !idle_.empty()) arrived_.NotifyOne();
+  return executor;
+}
+
+void BatchedServable::TakeBack(Executor* executor) {
+  const Run& run = executor->last_run();
+  scheduler_.Finished(executor->index(), run.rows, run.duration_ns, clock_.NowNs());
+  idle_.push_back(executor);
+  if (!closed_) return;
+  arrived_.NotifyAll();  // threads that found work left, and no executor for it
+  all_idle_.NotifyAll();
+}
+
+BatchedServable::Executor* BatchedServable::Assign(int64_t now_ns, int64_t* wait_until_ns) {
+  if (idle_.empty()) return nullptr;
+  Executor* executor = idle_.back();
+  if (!scheduler_.Next(executor->index(), now_ns, executor->work(), wait_until_ns)) return nullptr;
+  idle_.pop_back();
+  if (!executor->work()->batch.empty()) executor->set_turn(next_turn_++);
+  // What is left may be enough for another executor, which Wake has not woken.
+  if (scheduler_.size() > 0 && !idle_.empty()) arrived_.NotifyOne();
+  return executor;
 }
 
 void BatchedServable::Drain() {
   {
     MutexLock lock(mu_);
     closed_ = true;
-    queue_.StopWaiting();
+    scheduler_.StopWaiting();
   }
   arrived_.NotifyAll();
-  MutexLock lock(drain_mu_);
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
+  {
+    MutexLock lock(drain_mu_);
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+  MutexLock lock(mu_);
+  while (idle_.size() < executors_.size()) all_idle_.Wait(mu_);
 }
 
 }  // namespace gristmill

@@ -12,8 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "batching/latency_profile.h"
-#include "batching/request_queue.h"
+#include "batching/scheduler.h"
 #include "core/backend.h"
 #include "core/batch_policy.h"
 #include "core/clock.h"
@@ -31,6 +30,7 @@ struct BatchedServableOptions {
   ModelConfig config;
   Clock* clock = nullptr;               // outlives the servable
   const BatchPolicy* policy = nullptr;  // outlives the servable
+  int64_t short_run_ns = 0;             // what takes longer is not run by the thread that has brought it
 };
 
 class BatchedServable final : public Servable {
@@ -42,13 +42,12 @@ class BatchedServable final : public Servable {
 
   Admitted Enqueue(std::unique_ptr<InferRequest>* request, Status* status) override;
   std::unique_ptr<InferRequest> Remove(const InferRequest* request, Status* status) override;
-  void Wake() override { arrived_.NotifyOne(); }
+  void Wake(MayRun may_run) override;
   void Drain() override;
   StatisticsSnapshot statistics() const override { return statistics_.Snapshot(); }
   int64_t pending() const override { return pending_.load(std::memory_order_relaxed); }
 
  private:
-  using Requests = std::vector<std::unique_ptr<InferRequest>>;
   class Executor;
 
   /// A batch that has been run without a failure. No rows: none has.
@@ -63,14 +62,20 @@ class BatchedServable final : public Servable {
 
   BatchedServable(BatchedServableOptions options, std::shared_ptr<BackendModel> model);
 
-  /// Blocks until there is a batch, or until the queue is closed and empty (false). Fills `given_up` as well. `last` is
-  /// what the executor, `index`, has done since it last asked.
-  bool NextBatch(size_t index, const Run& last, Requests* batch, std::vector<GivenUpRequest>* given_up, uint64_t* turn);
+  /// What a thread of the servable does: runs batches until the servable is drained.
+  void Serve();
+  /// Takes `previous` back, unless it is null, and blocks until there is a batch for an executor, or until the queue is
+  /// closed and empty (null).
+  Executor* NextBatch(Executor* previous);
+  /// As NextBatch, but null at once where there is nothing to be run now within `longest_ns`.
+  Executor* NextShortBatch(Executor* previous, int64_t longest_ns);
+  void TakeBack(Executor* executor) REQUIRES(mu_);
+  /// An idle executor with what it is to run or to refuse; null if there is none or nothing is to be done until
+  /// `wait_until_ns`.
+  Executor* Assign(int64_t now_ns, int64_t* wait_until_ns) REQUIRES(mu_);
   /// With preserve_order, batches are answered in turn: blocks until all that were taken before have been.
   void AwaitTurn(uint64_t turn);
   void EndTurn();
-  /// Whether a request cannot be answered in time, and when it could be.
-  bool IsUnattainable(const InferRequest& request, int64_t now_ns, int64_t* answered_ns) REQUIRES(mu_);
   Refusal RefuseFull(const QueueLevel& level) const;
   Refusal RefuseUnattainable(const InferRequest& request, int64_t now_ns, int64_t answered_ns) const;
   Status RefuseSequence() const;
@@ -79,7 +84,6 @@ class BatchedServable final : public Servable {
   Refusal GivenUp(GivenUpReason reason) const;
 
   Clock& clock_;
-  const BatchPolicy& policy_;
   const Admission admission_;
   const std::shared_ptr<BackendModel> model_;  // destroyed after the executors, which hold its instances
   std::vector<std::unique_ptr<Executor>> executors_;
@@ -89,14 +93,14 @@ class BatchedServable final : public Servable {
 
   Mutex mu_;
   CondVar arrived_;
-  RequestQueue queue_ GUARDED_BY(mu_);
-  LatencyProfile profile_ GUARDED_BY(mu_);
-  std::vector<int64_t> busy_until_ns_ GUARDED_BY(mu_);  // by executor; 0: idle
+  Scheduler scheduler_ GUARDED_BY(mu_);
   bool closed_ GUARDED_BY(mu_) = false;
-  int idle_executors_ GUARDED_BY(mu_) = 0;
+  std::vector<Executor*> idle_ GUARDED_BY(mu_);  // the last used is the next
+  CondVar all_idle_;
   uint64_t next_turn_ GUARDED_BY(mu_) = 0;
   uint64_t answered_turns_ GUARDED_BY(mu_) = 0;
   CondVar turn_came_;
+  const int64_t short_run_ns_;
 
   Mutex drain_mu_;
   std::vector<std::thread> threads_ GUARDED_BY(drain_mu_);

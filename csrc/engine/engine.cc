@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kSlackNs = 50'000;
 /// A thread that sleeps for less wakes up about as late.
 constexpr int64_t kShortestWaitNs = 20'000;
+/// To wake another thread and to be woken by it costs about as much.
+constexpr int64_t kShortRunNs = 50'000;
 
 Status CheckConfig(const ModelConfig& config) {
   const auto refuse = [&](const std::string& what) {
@@ -61,7 +63,7 @@ void Refuse(std::unique_ptr<InferRequest> request, const Status& status) {
 Engine::Engine(EngineOptions options, Clock* clock)
     : clock_(*clock),
       buffers_(options.buffers),
-      policy_({.slack_ns = kSlackNs, .shortest_wait_ns = kShortestWaitNs}),
+      policy_({.slack_ns = kSlackNs, .shortest_wait_ns = kShortestWaitNs, .short_run_ns = kShortRunNs}),
       backends_({.plugin_directory = std::move(options.plugin_directory),
                  .parameters = std::move(options.backend_parameters),
                  .clock = clock}) {}
@@ -78,8 +80,9 @@ Status Engine::OpenModel(const std::string& backend, const OpenOptions& options,
 Status Engine::Load(std::shared_ptr<BackendModel> model, ModelConfig config, std::shared_ptr<Servable>* servable) {
   if (Status status = CheckConfig(config); !status.ok()) return status;
   std::shared_ptr<Servable> created;
-  if (Status status = BatchedServable::Create({.config = std::move(config), .clock = &clock_, .policy = &policy_},
-                                              std::move(model), &created);
+  if (Status status = BatchedServable::Create(
+          {.config = std::move(config), .clock = &clock_, .policy = &policy_, .short_run_ns = kShortRunNs},
+          std::move(model), &created);
       !status.ok()) {
     return status;
   }
@@ -92,18 +95,18 @@ Status Engine::Load(std::shared_ptr<BackendModel> model, ModelConfig config, std
   return Status::Ok();
 }
 
-void Engine::Infer(std::span<std::unique_ptr<InferRequest>> requests) {
+void Engine::Infer(std::span<std::unique_ptr<InferRequest>> requests, MayRun may_run) {
   std::shared_ptr<Servable> to_wake, servable;
   for (std::unique_ptr<InferRequest>& request : requests) {
     const Status status = Admit(&request, &servable);
     if (!status.ok()) {
       Refuse(std::move(request), status);
     } else if (servable != to_wake) {
-      if (to_wake != nullptr) to_wake->Wake();
+      if (to_wake != nullptr) to_wake->Wake(may_run);
       to_wake = std::move(servable);
     }
   }
-  if (to_wake != nullptr) to_wake->Wake();
+  if (to_wake != nullptr) to_wake->Wake(may_run);
 }
 
 void Engine::Cancel(InferRequest* request) {

@@ -55,8 +55,9 @@ class Engine {
 
   /// Takes the requests over: decodes, admits and queues each. Answers through its sink, now if it is refused.
   /// A front end hands over all that one turn of its loop has brought: executors are woken after the last request of
-  /// a run to the same model, and so find a batch and not its first request.
-  void Infer(std::span<std::unique_ptr<InferRequest>> requests);
+  /// a run to the same model, and so find a batch and not its first request. With kYes this thread may run a short
+  /// batch itself and answer it before the call returns.
+  void Infer(std::span<std::unique_ptr<InferRequest>> requests, MayRun may_run = MayRun::kNo);
 
   /// Gives up on a request, before Infer or after it. One that waits is answered at once, and its place is free for
   /// another; one that is being executed is answered as if nothing had happened. Only the front end that has made the

@@ -6,17 +6,14 @@
 namespace gristmill {
 
 void BatchedServable::Executor::Run() {
-  BatchedServable::Run run;
-  while (servable_.NextBatch(index_, run, &batch_, &given_up_, &turn_)) {
-    FailGivenUp();
-    run = {};
-    if (!batch_.empty()) {
-      run = RunBatch(batch_);
-      servable_.EndTurn();
-    }
-    batch_.clear();
-    FlushSinks();
+  FailGivenUp();
+  last_run_ = {};
+  if (!work_.batch.empty()) {
+    last_run_ = RunBatch(work_.batch);
+    servable_.EndTurn();
+    work_.batch.clear();
   }
+  FlushSinks();
 }
 
 BatchedServable::Run BatchedServable::Executor::RunBatch(std::span<std::unique_ptr<InferRequest>> requests) {
@@ -88,12 +85,12 @@ void BatchedServable::Executor::Fail(std::span<std::unique_ptr<InferRequest>> re
 
 void BatchedServable::Executor::FailGivenUp() {
   const int64_t now_ns = clock_.NowNs();
-  for (GivenUpRequest& given_up : given_up_) {
+  for (GivenUpRequest& given_up : work_.given_up) {
     Refusal refusal = servable_.GivenUp(given_up.reason);
     servable_.statistics_.RecordDrop(refusal.reason, now_ns - given_up.request->arrival_ns);
     Complete(std::move(given_up.request), refusal.status, nullptr);
   }
-  given_up_.clear();
+  work_.given_up.clear();
 }
 
 void BatchedServable::Executor::Complete(std::unique_ptr<InferRequest> request, const Status& status,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Executor: takes batches from a servable's queue, runs them on its instance, and answers every request exactly once.
+// Executor: runs the batches that it is given on its instance, and answers every request exactly once.
 //
-// Thread-safety: used by its own thread only.
+// Thread-safety: used by one thread at a time: whoever the servable has lent it to.
 // Errors: when a batch of several requests fails, its halves are run again, down to single requests, so that only those
 // whose own content is to blame are failed.
 #pragma once
@@ -22,8 +22,16 @@ class BatchedServable::Executor {
   Executor(BatchedServable* servable, size_t index, std::unique_ptr<BackendInstance> instance)
       : servable_(*servable), index_(index), clock_(servable->clock_), instance_(std::move(instance)) {}
 
-  /// Runs batches until the servable is drained.
+  size_t index() const { return index_; }
+
+  /// To be filled in before Run, which empties it.
+  Work* work() { return &work_; }
+  void set_turn(uint64_t turn) { turn_ = turn; }
+
+  /// Runs the batch, if there is one, and answers it and what was given up.
   void Run();
+
+  const BatchedServable::Run& last_run() const { return last_run_; }
 
  private:
   BatchedServable::Run RunBatch(std::span<std::unique_ptr<InferRequest>> requests);
@@ -40,9 +48,9 @@ class BatchedServable::Executor {
   const std::unique_ptr<BackendInstance> instance_;
 
   // Reused from batch to batch.
-  BatchedServable::Requests batch_;
-  std::vector<GivenUpRequest> given_up_;
+  Work work_;
   uint64_t turn_ = 0;  // of the batch
+  BatchedServable::Run last_run_;
   std::vector<BatchItem> items_;
   std::vector<OutputTensor> outputs_;
   std::vector<ResponseSink*> sinks_;

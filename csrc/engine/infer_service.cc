@@ -52,7 +52,7 @@ void InferService::OnCancel(Call* call) {
 
 void InferService::Submit() {
   if (submitted_.empty()) return;
-  engine_.Infer(submitted_);
+  engine_.Infer(submitted_, MayRun::kYes);
   submitted_.clear();
   Answer();
 }

@@ -3,11 +3,11 @@
 //
 // Life: made and ready -> Enqueue, then Wake, from any thread -> Drain -> destruction (which drains if nobody has).
 // Thread-safety: thread-safe. Ownership: shared by the version table and whoever enqueues.
-// Blocking: Enqueue, Remove and Wake never for longer than a short lock; Drain until the last admitted request is
-// answered.
+// Blocking: Enqueue and Remove never for longer than a short lock, and Wake neither unless it may run; Drain until the
+// last admitted request is answered.
 //
 //   switch (servable->Enqueue(&request, &status)) { … }
-//   servable->Wake();
+//   servable->Wake(MayRun::kNo);
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,9 @@
 #include "engine/statistics.h"
 
 namespace gristmill {
+
+/// Whether a thread may be used to run what does not take long, which costs less than to wake another one for it.
+enum class MayRun { kNo, kYes };
 
 class Servable {
  public:
@@ -38,8 +41,8 @@ class Servable {
   /// Gives a request that still waits here back, to be answered with `status`; else null, and it is answered anyway.
   virtual std::unique_ptr<InferRequest> Remove(const InferRequest* request, Status* status) = 0;
 
-  /// Has somebody look at what was taken since the last call.
-  virtual void Wake() = 0;
+  /// Has what was taken since the last call run; with kYes perhaps by this thread, which then answers it as well.
+  virtual void Wake(MayRun may_run) = 0;
 
   /// Takes no new request and answers all that were taken. May be called again, and by several threads.
   virtual void Drain() = 0;

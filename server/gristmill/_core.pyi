@@ -4,6 +4,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+import numpy as np
+
 __version__: str
 
 class CoreError(Exception):
@@ -224,3 +226,49 @@ class NativeTransport:
     def finish(self, call: int, code: int, details: str, trailing_metadata: list[tuple[str, bytes]]) -> None: ...
     def read_more(self, call: int) -> None:
         """Let the client send on: after a message its window is all that it may send."""
+
+NEVER: int
+
+def simulate(
+    *,
+    policy: str,
+    arrivals_ns: np.ndarray,
+    run_ns: np.ndarray,
+    objective_ns: int,
+    executors: int = 1,
+    spread: float = 0.0,
+    max_queue_delay_ns: int = 0,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Send requests of one row through the scheduler in simulated time (csrc/simulation/simulation.h).
+
+    `policy`: "gristmill", or a peer: "fixed_delay" (with `max_queue_delay_ns`), "clipper", "nexus", "clockwork".
+    `arrivals_ns` ascends; `run_ns` is what a run takes, by rows - 1, times a random factor of `spread`.
+    `objective_ns`: from a request's arrival to its deadline. Returns int64: when each request was answered, NEVER if it
+    was not run; and the rows of each run. Raises CoreError.
+    """
+
+class BatchDecision(TypedDict):
+    """Of csrc/core/batch_policy.h."""
+
+    group: int
+    count: int
+    give_up_before_ns: int
+    wait_until_ns: int
+
+def decide(
+    *,
+    groups: Sequence[Sequence[tuple[int, int, int, int]]],
+    latency: Sequence[tuple[int, int, int, int]],
+    max_rows: int,
+    max_queue_delay_ns: int = -1,
+    preferred_rows: Sequence[int] = (),
+    gap_ns: int = ...,
+    last_arrival_ns: int = 0,
+    now_ns: int = 0,
+) -> BatchDecision:
+    """What the batch policy decides (csrc/core/batch_policy.h).
+
+    A request is (rows, enqueue_ns, deadline_ns, start_by_ns); an entry of `latency` (rows, floor_ns, typical_ns,
+    tail_ns).
+    """

@@ -44,7 +44,7 @@ class BatchedServableTest : public testing::Test {
     last_ = request.get();
     const Servable::Admitted admitted = servable_->Enqueue(&request, &status_);
     EXPECT_EQ(request == nullptr, admitted == Servable::Admitted::kYes);
-    servable_->Wake();
+    servable_->Wake(MayRun::kNo);
     return admitted;
   }
 
@@ -295,7 +295,7 @@ TEST_F(BatchedServableTest, AnswersEveryRequestOnceUnderConcurrency) {
         request->arrival_ns = clock_.NowNs();
         Status status;
         ASSERT_EQ(servable_->Enqueue(&request, &status), Servable::Admitted::kYes);
-        servable_->Wake();
+        servable_->Wake(MayRun::kNo);
       }
     });
   }
