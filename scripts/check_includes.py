@@ -21,9 +21,10 @@ ROOMS: dict[str, set[str]] = {
     "transport": {"core"},
     "protocol": {"core"},
     "batching": {"core"},
+    "simulation": {"core", "batching"},
     "backends": {"core", "cuda"},
     "engine": {"core", "transport", "protocol", "batching"},
-    "bindings": {"core", "transport", "engine"},
+    "bindings": {"core", "transport", "engine", "batching", "simulation"},
 }
 
 #: Python packages by directory, and the project's packages that each must not import.

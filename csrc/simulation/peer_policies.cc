@@ -6,13 +6,14 @@
 namespace gristmill {
 
 BatchDecision ClipperPolicy::Decide(const QueueSnapshot& snapshot) const {
-  return {.count = std::min(snapshot.groups[0].requests.size(), static_cast<size_t>(rows_))};
+  const int64_t rows = std::min(static_cast<int64_t>(rows_), snapshot.limits.max_rows);
+  return {.count = std::min(snapshot.groups[0].requests.size(), static_cast<size_t>(rows))};
 }
 
 void ClipperPolicy::Observe(int64_t rows, int64_t duration_ns) {
   if (duration_ns > objective_ns_) {
     rows_ = std::max(1.0, rows_ * 0.9);
-  } else if (rows >= static_cast<int64_t>(rows_)) {
+  } else if (rows == static_cast<int64_t>(rows_)) {
     rows_ += 1;
   }
 }

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <thread>
 
 #include "batching/adaptive_batch_policy.h"
@@ -27,7 +28,9 @@ class BatchedServableTest : public testing::Test {
 
   void Start(ModelConfig config = FakeModel::Config()) {
     ASSERT_TRUE(
-        BatchedServable::Create({.config = config, .clock = &clock_, .policy = &policy_}, model_, &servable_).ok());
+        BatchedServable::Create({.config = config, .clock = &clock_, .policy = &policy_, .short_run_ns = short_run_ns_},
+                                model_, &servable_)
+            .ok());
     values_.reserve(1000);
   }
 
@@ -36,7 +39,8 @@ class BatchedServableTest : public testing::Test {
     servable_.reset();  // before the bytes of its requests
   }
 
-  Servable::Admitted Enqueue(uint64_t ticket, std::vector<float> x, int64_t deadline_ns = kNever) {
+  Servable::Admitted Enqueue(uint64_t ticket, std::vector<float> x, int64_t deadline_ns = kNever,
+                             MayRun may_run = MayRun::kNo) {
     values_.push_back(std::move(x));
     auto request = MakeRequest(ticket, &sink_, values_.back());
     request->arrival_ns = clock_.NowNs();
@@ -44,10 +48,11 @@ class BatchedServableTest : public testing::Test {
     last_ = request.get();
     const Servable::Admitted admitted = servable_->Enqueue(&request, &status_);
     EXPECT_EQ(request == nullptr, admitted == Servable::Admitted::kYes);
-    servable_->Wake(MayRun::kNo);
+    servable_->Wake(may_run);
     return admitted;
   }
 
+  int64_t short_run_ns_ = 0;
   InferRequest* last_ = nullptr;
   Status status_;
 };
@@ -304,6 +309,58 @@ TEST_F(BatchedServableTest, AnswersEveryRequestOnceUnderConcurrency) {
     ASSERT_EQ(list.size(), 1u) << ticket;
     ASSERT_THAT(list[0].y, ElementsAre(8));
   }
+}
+
+TEST_F(BatchedServableTest, RunsWhatIsShortOnTheThreadThatHasBroughtIt) {
+  short_run_ns_ = 1;  // the clock stands still, so all runs are short
+  Start();
+  model_->Open();
+  // What a run takes is not known at first, and the executor's own thread may not have given it back yet.
+  for (uint64_t ticket = 0; model_->thread() != std::this_thread::get_id(); ++ticket) {
+    Enqueue(ticket, {1}, kNever, MayRun::kYes);
+    sink_.Await(ticket + 1);
+  }
+}
+
+TEST_F(BatchedServableTest, LeavesARunThatIsNotShortToAnExecutorsThread) {
+  short_run_ns_ = 1;
+  Start();
+  for (uint64_t ticket = 0; ticket < 20; ++ticket) {
+    model_->Close();
+    Enqueue(ticket, {1}, kNever, MayRun::kYes);
+    model_->AwaitRuns(ticket + 1);
+    EXPECT_NE(model_->thread(), std::this_thread::get_id());
+    clock_.Advance(2);
+    model_->Open();
+    sink_.Await(ticket + 1);
+  }
+}
+
+TEST_F(BatchedServableTest, AnswersAllThatSeveralThreadsBringAndRunWhileItIsDrained) {
+  short_run_ns_ = 1;
+  ModelConfig config = FakeModel::Config();
+  config.instance_count = 2;
+  Start(config);
+  model_->Open();
+  const std::vector<float> x = {7};
+  std::atomic<size_t> taken{0};
+  std::vector<std::thread> threads;
+  for (uint64_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (uint64_t i = 0;; ++i) {
+        auto request = MakeRequest(t << 32 | i, &sink_, x);
+        Status status;
+        if (servable_->Enqueue(&request, &status) == Servable::Admitted::kClosed) return;
+        taken.fetch_add(1);
+        servable_->Wake(MayRun::kYes);
+      }
+    });
+  }
+  while (taken.load() < 500) std::this_thread::yield();
+  servable_->Drain();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(servable_->pending(), 0);
+  for (const auto& [ticket, list] : sink_.Await(taken.load())) ASSERT_EQ(list.size(), 1u) << ticket;
 }
 
 constexpr int64_t kMs = 1'000'000;

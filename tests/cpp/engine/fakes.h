@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -64,6 +65,12 @@ class FakeModel final : public BackendModel {
     while (batch_rows_.size() < count) changed_.Wait(mu_);
   }
 
+  /// Of the last run that has begun.
+  std::thread::id thread() {
+    MutexLock lock(mu_);
+    return thread_;
+  }
+
   std::vector<int64_t> batch_rows() {
     MutexLock lock(mu_);
     return batch_rows_;
@@ -96,6 +103,7 @@ class FakeModel final : public BackendModel {
   void Enter(int64_t rows) {
     MutexLock lock(mu_);
     batch_rows_.push_back(rows);
+    thread_ = std::this_thread::get_id();
     changed_.NotifyAll();
     while (!open_) changed_.Wait(mu_);
   }
@@ -106,6 +114,7 @@ class FakeModel final : public BackendModel {
   CondVar changed_;
   bool open_ GUARDED_BY(mu_) = false;
   std::vector<int64_t> batch_rows_ GUARDED_BY(mu_);
+  std::thread::id thread_ GUARDED_BY(mu_);
 };
 
 class FakeSink final : public ResponseSink {
