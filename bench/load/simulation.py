@@ -48,8 +48,9 @@ def run_times_ns(model: str, max_rows: int, seconds: float) -> np.ndarray:
     sizes = [2**n for n in range(max_rows.bit_length())]
     with DirectLoop(ROOT / "model_repo", model, _CORE) as direct:
         measured = [size / direct.rows_per_s(size, seconds) * 1e9 for size in sizes]
-    by_rows: np.ndarray = np.interp(np.arange(1, max_rows + 1), sizes, np.maximum.accumulate(measured))
-    return by_rows.astype(np.int64)
+    by_rows = np.interp(np.arange(1, max_rows + 1), sizes, np.maximum.accumulate(measured))
+    in_ns: np.ndarray = by_rows.astype(np.int64)
+    return in_ns
 
 
 def arrivals_ns(trace: str, rate_per_s: float, requests: int, seed: int) -> np.ndarray:
