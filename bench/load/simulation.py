@@ -48,9 +48,8 @@ def run_times_ns(model: str, max_rows: int, seconds: float) -> np.ndarray:
     sizes = [2**n for n in range(max_rows.bit_length())]
     with DirectLoop(ROOT / "model_repo", model, _CORE) as direct:
         measured = [size / direct.rows_per_s(size, seconds) * 1e9 for size in sizes]
-    by_rows = np.interp(np.arange(1, max_rows + 1), sizes, np.maximum.accumulate(measured))
-    in_ns: np.ndarray = by_rows.astype(np.int64)
-    return in_ns
+    by_rows: np.ndarray = np.interp(np.arange(1, max_rows + 1), sizes, np.maximum.accumulate(measured))
+    return by_rows.astype(np.int64)
 
 
 def arrivals_ns(trace: str, rate_per_s: float, requests: int, seed: int) -> np.ndarray:
@@ -70,7 +69,8 @@ def arrivals_ns(trace: str, rate_per_s: float, requests: int, seed: int) -> np.n
         length_s = requests / rate_per_s
         grid = np.linspace(0, 1, 10_001)
         share = grid - np.sin(2 * np.pi * grid) / (2 * np.pi)
-        return (np.interp(steady_s / steady_s[-1], share, grid) * length_s * 1e9).astype(np.int64)
+        due_ns: np.ndarray = np.interp(steady_s / steady_s[-1], share, grid) * length_s * 1e9
+        return due_ns.astype(np.int64)
     raise ValueError(f"expected a trace of {', '.join(TRACES)}, got {trace}")
 
 
