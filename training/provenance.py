@@ -54,6 +54,14 @@ def package_version(name: str) -> str:
         raise MissingPackageError(f"the Python package {name} is not installed; `make train` installs it") from error
 
 
+def stated_licence(name: str) -> str:
+    """The licence that an installed distribution states. Raises MissingPackageError."""
+    version = package_version(name)
+    metadata = importlib.metadata.metadata(name)
+    stated = [metadata[key] for key in ("License-Expression", "License") if key in metadata]
+    return f"{stated[0] if stated else 'not stated'} (package {name} {version})"
+
+
 def _published_origin(repository: Path, model: str) -> object:
     version = latest_version(repository, model)
     if version is None or not is_whole(version):

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <pybind11/stl.h>
 
+#include <map>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/bindings.h"
@@ -18,6 +21,26 @@ TensorSpec MakeTensorSpec(std::string name, const std::string& datatype, std::ve
                                  "'); expected FP32, INT64, BYTES or the like"));
   }
   return {.name = std::move(name), .dtype = dtype, .dims = std::move(dims)};
+}
+
+ControlInput MakeControlInput(const std::string& kind, TensorSpec tensor, double off, double on) {
+  static const std::map<std::string, ControlInput::Kind> kKinds = {{"start", ControlInput::Kind::kStart},
+                                                                   {"end", ControlInput::Kind::kEnd},
+                                                                   {"ready", ControlInput::Kind::kReady},
+                                                                   {"corrid", ControlInput::Kind::kCorrelationId}};
+  const auto found = kKinds.find(kind);
+  if (found == kKinds.end()) {
+    ThrowIfError(InvalidArgument("expected a control of start, end, ready or corrid, got '" + kind + "'"));
+  }
+  return {.kind = found->second, .tensor = std::move(tensor), .off = off, .on = on};
+}
+
+StateTensor MakeStateTensor(TensorSpec input, std::string output_name, std::vector<int64_t> initial_dims,
+                            const py::bytes& initial_data) {
+  return {.input = std::move(input),
+          .output_name = std::move(output_name),
+          .initial_dims = std::move(initial_dims),
+          .initial_data = initial_data};
 }
 
 }  // namespace
@@ -44,11 +67,31 @@ void RegisterModel(py::module_& m) {
            py::kw_only(), py::arg("max_queue_size") = 0, py::arg("default_timeout_us") = 0,
            py::arg("allow_timeout_override") = true, py::arg("delays_timed_out") = false);
 
+  py::class_<ControlInput>(m, "ControlInput")
+      .def(py::init(&MakeControlInput), py::kw_only(), py::arg("kind"), py::arg("tensor"), py::arg("off") = 0.0,
+           py::arg("on") = 1.0);
+
+  py::class_<StateTensor>(m, "StateTensor")
+      .def(py::init(&MakeStateTensor), py::kw_only(), py::arg("input"), py::arg("output_name"), py::arg("initial_dims"),
+           py::arg("initial_data"));
+
+  py::class_<SequenceOptions>(m, "SequenceOptions")
+      .def(py::init([](int64_t max_idle_us, int64_t max_sequences_per_instance, std::vector<ControlInput> controls,
+                       std::vector<StateTensor> states) {
+             return SequenceOptions{.max_idle_us = max_idle_us,
+                                    .max_sequences_per_instance = max_sequences_per_instance,
+                                    .controls = std::move(controls),
+                                    .states = std::move(states)};
+           }),
+           py::kw_only(), py::arg("max_idle_us"), py::arg("max_sequences_per_instance"), py::arg("controls"),
+           py::arg("states"));
+
   py::class_<ModelConfig>(m, "ModelOptions")
       .def(py::init([](std::string name, int64_t version, int64_t max_batch_size, std::vector<TensorSpec> inputs,
                        std::vector<TensorSpec> outputs, bool dynamic_batching, int64_t max_queue_delay_us,
                        std::vector<int64_t> preferred_batch_sizes, std::vector<QueueLevel> queue_levels,
-                       size_t default_queue_level, bool preserve_ordering, int instance_count) {
+                       size_t default_queue_level, bool preserve_ordering, std::optional<SequenceOptions> sequence,
+                       int instance_count) {
              return ModelConfig{.name = std::move(name),
                                 .version = version,
                                 .max_batch_size = max_batch_size,
@@ -60,13 +103,14 @@ void RegisterModel(py::module_& m) {
                                              .levels = std::move(queue_levels),
                                              .default_level = default_queue_level,
                                              .preserve_order = preserve_ordering},
+                                .sequence = std::move(sequence),
                                 .instance_count = instance_count};
            }),
            py::kw_only(), py::arg("name"), py::arg("version"), py::arg("max_batch_size"), py::arg("inputs"),
            py::arg("outputs"), py::arg("dynamic_batching") = false, py::arg("max_queue_delay_us") = 0,
            py::arg("preferred_batch_sizes") = std::vector<int64_t>{},
            py::arg("queue_levels") = std::vector<QueueLevel>(1), py::arg("default_queue_level") = 0,
-           py::arg("preserve_ordering") = false, py::arg("instance_count") = 1);
+           py::arg("preserve_ordering") = false, py::arg("sequence") = std::nullopt, py::arg("instance_count") = 1);
 
   py::class_<OpenedModel, std::shared_ptr<OpenedModel>>(m, "OpenedModel")
       .def_property_readonly("inputs", [](const OpenedModel& opened) { return opened.model->signature().inputs; })

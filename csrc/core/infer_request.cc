@@ -18,6 +18,7 @@ void InferRequest::Reset() {
   decoded.clear();
   cancelled = false;
   servable = nullptr;
+  servable_state = nullptr;
   rows = 1;
   enqueue_ns = 0;
   ordered_inputs.clear();

@@ -124,6 +124,7 @@ class InferRequest {
   // Set by the engine, on the front end's thread.
   bool cancelled = false;
   const Servable* servable = nullptr;  // whose queue it has come to; gone, perhaps, once the request has been answered
+  void* servable_state = nullptr;      // the servable's own
   int64_t rows = 1;
   int64_t enqueue_ns = 0;
   std::vector<TensorView> ordered_inputs;  // in the order of the model's configuration

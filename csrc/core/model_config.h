@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -60,6 +61,35 @@ struct BatchingOptions {
   bool preserve_order = false;
 };
 
+/// An input that tells the model where in its sequence a row stands. Callers do not see it.
+struct ControlInput {
+  enum class Kind { kStart, kEnd, kReady, kCorrelationId };
+  Kind kind = Kind::kStart;
+  TensorSpec tensor;  // one element a row
+  /// What "no" and "yes" are; of no meaning for kCorrelationId.
+  double off = 0;
+  double on = 1;
+};
+
+/// What the server keeps of a sequence between its requests: an output that is the input of the next. Callers do not
+/// see either, unless the output is among ModelConfig::outputs as well.
+struct StateTensor {
+  TensorSpec input;
+  std::string output_name;
+  /// The first of every sequence: dims without the batch dimension, none of them open, and the bytes of one row.
+  std::vector<int64_t> initial_dims;
+  std::string initial_data;
+};
+
+struct SequenceOptions {
+  /// A sequence without a request for so long is over.
+  int64_t max_idle_us = 1'000'000;
+  /// Sequences that an instance serves at the same time; others wait until one is over.
+  int64_t max_sequences_per_instance = 1;
+  std::vector<ControlInput> controls;
+  std::vector<StateTensor> states;
+};
+
 struct ModelConfig {
   std::string name;
   int64_t version = 0;
@@ -69,6 +99,8 @@ struct ModelConfig {
   std::vector<TensorSpec> inputs;
   std::vector<TensorSpec> outputs;
   BatchingOptions batching;
+  /// Of a model that serves sequences of requests.
+  std::optional<SequenceOptions> sequence;
   /// Executors, each with a thread of its own. At least 1.
   int instance_count = 1;
 };

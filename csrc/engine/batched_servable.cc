@@ -40,6 +40,7 @@ BatchedServable::BatchedServable(BatchedServableOptions options, std::shared_ptr
     : Servable(std::move(options.config)),
       clock_(*options.clock),
       admission_(config()),
+      owner_(options.owner != nullptr ? options.owner : this),
       model_(std::move(model)),
       scheduler_(OptionsOf(config(), admission_, *options.policy)),
       // A batch that must await its turn may take as long as another model's run.
@@ -109,7 +110,7 @@ BatchedServable::Refusal BatchedServable::GivenUp(GivenUpReason reason) const {
 
 Servable::Admitted BatchedServable::Enqueue(std::unique_ptr<InferRequest>* request, Status* status) {
   InferRequest& incoming = **request;
-  *status = incoming.sequence.is_set() ? RefuseSequence() : admission_.Admit(&incoming);
+  *status = incoming.sequence.is_set() && owner_ == this ? RefuseSequence() : admission_.Admit(&incoming);
   if (!status->ok()) {
     statistics_.RecordFailures(1, clock_.NowNs() - incoming.arrival_ns);
     return Admitted::kRefused;
@@ -118,12 +119,13 @@ Servable::Admitted BatchedServable::Enqueue(std::unique_ptr<InferRequest>* reque
   const int64_t now_ns = incoming.enqueue_ns = clock_.NowNs();
   Refusal refusal;
   int64_t answered_ns = 0;
-  if (incoming.cancelled || incoming.deadline_ns <= now_ns) {
+  // What an owner hands on may be cancelled at this moment, by a call to the owner.
+  if ((owner_ == this && incoming.cancelled) || incoming.deadline_ns <= now_ns) {
     refusal = GivenUp(incoming, now_ns);
   } else {
     MutexLock lock(mu_);
     if (closed_) return Admitted::kClosed;
-    incoming.servable = this;
+    if (owner_ == this) incoming.servable = this;
     switch (scheduler_.Offer(request, key, now_ns, &answered_ns)) {
       case Scheduler::Verdict::kTaken:
         pending_.fetch_add(1, std::memory_order_relaxed);
@@ -135,7 +137,7 @@ Servable::Admitted BatchedServable::Enqueue(std::unique_ptr<InferRequest>* reque
         refusal = RefuseUnattainable(incoming, now_ns, answered_ns);
         break;
     }
-    incoming.servable = nullptr;
+    if (owner_ == this) incoming.servable = nullptr;
   }
   statistics_.RecordDrop(refusal.reason, now_ns - incoming.arrival_ns);
   *status = std::move(refusal.status);

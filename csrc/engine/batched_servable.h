@@ -31,6 +31,8 @@ struct BatchedServableOptions {
   Clock* clock = nullptr;               // outlives the servable
   const BatchPolicy* policy = nullptr;  // outlives the servable
   int64_t short_run_ns = 0;             // what takes longer is not run by the thread that has brought it
+  /// Which servable the requests belong to, if this one only runs them for it.
+  const Servable* owner = nullptr;
 };
 
 class BatchedServable final : public Servable {
@@ -85,6 +87,7 @@ class BatchedServable final : public Servable {
 
   Clock& clock_;
   const Admission admission_;
+  const Servable* const owner_;                // or this
   const std::shared_ptr<BackendModel> model_;  // destroyed after the executors, which hold its instances
   std::vector<std::unique_ptr<Executor>> executors_;
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/sequence_servable.h"
 #include "protocol/infer_request_decoder.h"
 
 namespace gristmill {
@@ -40,7 +41,12 @@ Status CheckConfig(const ModelConfig& config) {
     return refuse("preferred_batch_size must lie between 1 and max_batch_size, " +
                   std::to_string(config.max_batch_size));
   }
-  for (const auto* specs : {&config.inputs, &config.outputs}) {
+  if (config.sequence) {
+    if (config.sequence->max_sequences_per_instance < 1) return refuse("an instance must serve at least one sequence");
+    if (config.sequence->max_idle_us < 1) return refuse("max_sequence_idle_microseconds must be at least 1");
+  }
+  const ModelConfig all = config.sequence ? SequenceInputs::WithSequenceTensors(config) : config;
+  for (const auto* specs : {&all.inputs, &all.outputs}) {
     for (const TensorSpec& spec : *specs) {
       if (spec.dtype == DataType::kInvalid) return refuse("tensor '" + spec.name + "' has no data type");
       if (spec.dims.size() + 1 > Shape::kMaxRank) {
@@ -80,10 +86,10 @@ Status Engine::OpenModel(const std::string& backend, const OpenOptions& options,
 Status Engine::Load(std::shared_ptr<BackendModel> model, ModelConfig config, std::shared_ptr<Servable>* servable) {
   if (Status status = CheckConfig(config); !status.ok()) return status;
   std::shared_ptr<Servable> created;
-  if (Status status = BatchedServable::Create(
-          {.config = std::move(config), .clock = &clock_, .policy = &policy_, .short_run_ns = kShortRunNs},
-          std::move(model), &created);
-      !status.ok()) {
+  const auto create = config.sequence ? &SequenceServable::Create : &BatchedServable::Create;
+  BatchedServableOptions options{
+      .config = std::move(config), .clock = &clock_, .policy = &policy_, .short_run_ns = kShortRunNs};
+  if (Status status = create(std::move(options), std::move(model), &created); !status.ok()) {
     return status;
   }
   {

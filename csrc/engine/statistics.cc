@@ -1,7 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/statistics.h"
 
+#include <algorithm>
+
 namespace gristmill {
+
+StatisticsSnapshot operator+(StatisticsSnapshot a, const StatisticsSnapshot& b) {
+  a.last_inference_ms = std::max(a.last_inference_ms, b.last_inference_ms);
+  a.inference_count += b.inference_count;
+  a.execution_count += b.execution_count;
+  a.success += b.success;
+  a.fail += b.fail;
+  a.queue += b.queue;
+  a.compute_input += b.compute_input;
+  a.compute_infer += b.compute_infer;
+  a.compute_output += b.compute_output;
+  for (size_t i = 0; i < kDropReasons; ++i) a.dropped[i] += b.dropped[i];
+  for (const auto& [rows, totals] : b.by_batch_size) {
+    BatchSizeTotals& sum = a.by_batch_size[rows];
+    sum.compute_input += totals.compute_input;
+    sum.compute_infer += totals.compute_infer;
+    sum.compute_output += totals.compute_output;
+  }
+  return a;
+}
 
 void Statistics::RecordExecution(const ExecutionRecord& record) {
   MutexLock lock(mu_);

@@ -21,6 +21,11 @@ struct DurationTotal {
     count += times;
     ns += total_ns > 0 ? static_cast<uint64_t>(total_ns) : 0;
   }
+  DurationTotal& operator+=(const DurationTotal& other) {
+    count += other.count;
+    ns += other.ns;
+    return *this;
+  }
 };
 
 struct BatchSizeTotals {
@@ -53,6 +58,9 @@ struct StatisticsSnapshot {
   std::array<uint64_t, kDropReasons> dropped{};  // by DropReason; counted in `fail` as well
   std::map<int64_t, BatchSizeTotals> by_batch_size;
 };
+
+/// The sum of both.
+StatisticsSnapshot operator+(StatisticsSnapshot a, const StatisticsSnapshot& b);
 
 /// One run of the model, or the failures of one.
 struct ExecutionRecord {

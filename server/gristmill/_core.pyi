@@ -39,6 +39,33 @@ class QueueLevel:
         delays_timed_out: bool = False,
     ) -> None: ...
 
+class ControlInput:
+    """An input that tells the model where in its sequence a row stands: "start", "end", "ready" or "corrid"."""
+
+    def __init__(self, *, kind: str, tensor: TensorSpec, off: float = 0.0, on: float = 1.0) -> None: ...
+
+class StateTensor:
+    """What the server keeps of a sequence: an output that is the input of the next request.
+
+    `initial_dims` are without the batch dimension; `initial_data` is of one row.
+    """
+
+    def __init__(
+        self, *, input: TensorSpec, output_name: str, initial_dims: Sequence[int], initial_data: bytes
+    ) -> None: ...
+
+class SequenceOptions:
+    """How a model of sequences is served (csrc/core/model_config.h)."""
+
+    def __init__(
+        self,
+        *,
+        max_idle_us: int,
+        max_sequences_per_instance: int,
+        controls: Sequence[ControlInput],
+        states: Sequence[StateTensor],
+    ) -> None: ...
+
 class ModelOptions:
     """How one model version is served; the arguments mirror csrc/core/model_config.h.
 
@@ -59,6 +86,7 @@ class ModelOptions:
         queue_levels: Sequence[QueueLevel] = ...,
         default_queue_level: int = 0,
         preserve_ordering: bool = False,
+        sequence: SequenceOptions | None = None,
         instance_count: int = 1,
     ) -> None: ...
 

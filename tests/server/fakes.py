@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from gristmill.repository.layout import VersionDirectory
 from gristmill_protos.model_config_pb2 import ModelConfig
 
 # Generous: reached only when a test fails.
@@ -130,9 +131,9 @@ class FakeEngine:
         return {version: servable.content for version, servable in self.published.get(name, {}).items()}
 
 
-def make_options(config: ModelConfig, version: int) -> Any:
+def make_options(config: ModelConfig, version: VersionDirectory) -> Any:
     """Stands in for core_options; FakeEngine.load takes it apart."""
-    return config, version
+    return config, version.version
 
 
 class FakeBridge:

@@ -39,6 +39,17 @@ _SUPPORTED: _Supported = {
         "default_queue_policy": None,
         "priority_queue_policy": None,
     },
+    "sequence_batching": {
+        "max_sequence_idle_microseconds": None,
+        "control_input": None,
+        "state": {"input_name": None, "output_name": None, "data_type": None, "dims": None, "initial_state": None},
+        "direct": {"max_queue_delay_microseconds": None},
+        "oldest": {
+            "max_candidate_sequences": None,
+            "preferred_batch_size": None,
+            "max_queue_delay_microseconds": None,
+        },
+    },
     "instance_group": {"name": None, "kind": None, "count": None},
     "default_model_filename": None,
     "parameters": None,

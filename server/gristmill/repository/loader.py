@@ -17,6 +17,7 @@ from gristmill.repository.config_source import ConfigSource
 from gristmill.repository.errors import RepositoryError
 from gristmill.repository.layout import VersionDirectory, verify
 from gristmill.repository.model_config import choose_model_file, complete_config, protocol_datatype
+from gristmill.repository.sequences import core_sequences
 
 if TYPE_CHECKING:
     from gristmill._core import ModelOptions, OpenedModel, QueueLevel, Servable
@@ -48,9 +49,12 @@ class VersionLoader:
     """Turns a version on disk into a LoadedVersion."""
 
     def __init__(
-        self, engine: Engine, make_options: Callable[[ModelConfig, int], ModelOptions], default_max_batch_size: int
+        self,
+        engine: Engine,
+        make_options: Callable[[ModelConfig, VersionDirectory], ModelOptions],
+        default_max_batch_size: int,
     ) -> None:
-        """`make_options` translates a complete configuration and a version for the engine."""
+        """`make_options` translates a version and its complete configuration for the engine."""
         self._engine = engine
         self._make_options = make_options
         self._default_max_batch_size = default_max_batch_size
@@ -68,29 +72,34 @@ class VersionLoader:
             config = complete_config(
                 source, opened, file, model=model, default_max_batch_size=self._default_max_batch_size
             )
-            servable = self._engine.load(opened, self._make_options(config, version.version))
+            servable = self._engine.load(opened, self._make_options(config, version))
         except Exception as error:
             raise as_repository_error(error) from error
         return LoadedVersion(version.version, config, servable)
 
 
-def core_options(config: ModelConfig, version: int) -> ModelOptions:
+def core_options(config: ModelConfig, version: VersionDirectory) -> ModelOptions:
     """The core's form of a complete configuration."""
     from gristmill._core import ModelOptions, TensorSpec
 
-    batching = config.dynamic_batching
+    batching, sequences = config.dynamic_batching, config.sequence_batching
     return ModelOptions(
         name=config.name,
-        version=version,
+        version=version.version,
         max_batch_size=config.max_batch_size,
         inputs=[TensorSpec(item.name, protocol_datatype(item.data_type), list(item.dims)) for item in config.input],
         outputs=[TensorSpec(item.name, protocol_datatype(item.data_type), list(item.dims)) for item in config.output],
-        dynamic_batching=config.HasField("dynamic_batching"),
-        max_queue_delay_us=batching.max_queue_delay_microseconds,
-        preferred_batch_sizes=sorted(set(batching.preferred_batch_size)),
+        dynamic_batching=config.HasField("dynamic_batching") or config.HasField("sequence_batching"),
+        max_queue_delay_us=max(
+            batching.max_queue_delay_microseconds,
+            sequences.oldest.max_queue_delay_microseconds,
+            sequences.direct.max_queue_delay_microseconds,
+        ),
+        preferred_batch_sizes=sorted({*batching.preferred_batch_size, *sequences.oldest.preferred_batch_size}),
         queue_levels=[_queue_level(policy) for policy in _queue_policies(batching)],
         default_queue_level=max(batching.default_priority_level, 1) - 1,
         preserve_ordering=batching.preserve_ordering,
+        sequence=core_sequences(config, version.path.parent, protocol_datatype),
         instance_count=sum(group.count for group in config.instance_group),
     )
 

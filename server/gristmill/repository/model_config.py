@@ -23,6 +23,7 @@ from gristmill_protos.model_config_pb2 import (
 
 from gristmill.repository.config_source import ConfigSource
 from gristmill.repository.errors import ConfigError
+from gristmill.repository.sequences import complete_sequences, hidden_inputs, hidden_outputs
 
 #: Backends in the order in which their files are preferred: file name, and Triton's name of the platform.
 BACKENDS: Mapping[str, tuple[str, str]] = {
@@ -87,6 +88,13 @@ def protocol_datatype(data_type: DataType) -> str:
     return _PROTOCOL_NAMES[data_type]
 
 
+def _data_type_of(datatype: str) -> DataType:
+    """Raises ConfigError for one that the protocol cannot carry."""
+    if datatype not in _DATA_TYPES:
+        raise ConfigError(f"the model file has a tensor of datatype {datatype}, which the protocol cannot carry")
+    return _DATA_TYPES[datatype]
+
+
 def choose_model_file(source: ConfigSource, file_names: Sequence[str]) -> ModelFile:
     """Pick the file and the backend of a version that has `file_names`. Raises ConfigError."""
     config = source.message
@@ -128,6 +136,7 @@ def complete_config(
         config.max_batch_size = default_max_batch_size
         if not source.given:
             config.dynamic_batching.SetInParent()
+    complete_sequences(source, config, signature.inputs, signature.outputs, _data_type_of)
     _complete_inputs(source, config, signature)
     _complete_outputs(source, config, signature)
     _check_batching(source, config)
@@ -180,6 +189,7 @@ def _complete_inputs(source: ConfigSource, config: ModelConfig, signature: Signa
     actual = {tensor.name: tensor for tensor in signature.inputs}
     for index, tensor in enumerate(config.input):
         _complete_tensor(source, ("input", index), tensor, actual[tensor.name], config.max_batch_size)
+    given |= hidden_inputs(config)
     for missing in (tensor for tensor in signature.inputs if tensor.name not in given):
         added = config.input.add(name=missing.name)
         _complete_tensor(source, ("input", len(config.input) - 1), added, missing, config.max_batch_size)
@@ -189,7 +199,8 @@ def _complete_outputs(source: ConfigSource, config: ModelConfig, signature: Sign
     """Outputs that are given are those served; only if none is, all are."""
     _check_names(source, "output", [tensor.name for tensor in config.output], signature.outputs)
     if not config.output:
-        config.output.extend(ModelOutput(name=tensor.name) for tensor in signature.outputs)
+        shown = (tensor.name for tensor in signature.outputs if tensor.name not in hidden_outputs(config))
+        config.output.extend(ModelOutput(name=name) for name in shown)
     actual = {tensor.name: tensor for tensor in signature.outputs}
     for index, tensor in enumerate(config.output):
         _complete_tensor(source, ("output", index), tensor, actual[tensor.name], config.max_batch_size)

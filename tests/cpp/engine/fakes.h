@@ -27,7 +27,7 @@ inline std::vector<float> AsFloats(std::span<const std::byte> data) {
 }
 
 /// x: FP32[-1,1] -> y: FP32[-1,1], y = x + 1. A batch with a negative x fails as a whole. Runs wait for `Open`.
-class FakeModel final : public BackendModel {
+class FakeModel : public BackendModel {
  public:
   static ModelConfig Config() {
     return {.name = "fake",
@@ -84,21 +84,31 @@ class FakeModel final : public BackendModel {
     Status Execute(const Batch& batch, BatchResult* result) override {
       model_.Enter(batch.total_rows);
       result->gather_start_ns = result->execute_start_ns = result->execute_end_ns = model_.clock_.NowNs();
-      values_.clear();
-      for (const BatchItem& item : batch.items) {
-        for (float value : AsFloats(item.inputs[0].data)) {
-          if (value < 0) return Internal("x must not be negative");
-          values_.push_back(value + 1);
-        }
+      outputs_.clear();
+      if (Status status = model_.Compute(batch, &outputs_); !status.ok()) return status;
+      result->outputs.clear();
+      for (const auto& values : outputs_) {
+        result->outputs.push_back({{DataType::kFp32, Shape{batch.total_rows, 1}, AsBytes(values)}, {}});
       }
-      result->outputs.assign(1, {{DataType::kFp32, Shape{batch.total_rows, 1}, AsBytes(values_)}, {}});
       return Status::Ok();
     }
 
    private:
     FakeModel& model_;
-    std::vector<float> values_;
+    std::vector<std::vector<float>> outputs_;
   };
+
+  /// Appends one vector for each output.
+  virtual Status Compute(const Batch& batch, std::vector<std::vector<float>>* outputs) {
+    auto& y = outputs->emplace_back();
+    for (const BatchItem& item : batch.items) {
+      for (float value : AsFloats(item.inputs[0].data)) {
+        if (value < 0) return Internal("x must not be negative");
+        y.push_back(value + 1);
+      }
+    }
+    return Status::Ok();
+  }
 
   void Enter(int64_t rows) {
     MutexLock lock(mu_);
