@@ -86,11 +86,12 @@ def test_every_field_of_the_schema_is_either_supported_or_tested_as_unsupported(
     assert not supported & refused
 
 
-def test_supported_fields_are_accepted() -> None:
-    source = parse_text(SUPPORTED, "config.pbtxt", "m")
-    assert source.message == text_format.Parse(SUPPORTED, ModelConfig())
+@pytest.mark.parametrize("text", [SUPPORTED, SUPPORTED_TOO])
+def test_supported_fields_are_accepted(text: str) -> None:
+    source = parse_text(text, "config.pbtxt", "m")
+    assert source.message == text_format.Parse(text, ModelConfig())
     assert source.given
-    assert source.batch_size_given
+    assert source.batch_size_given == source.message.HasField("dynamic_batching")
 
 
 def test_unsupported_fields_at_their_default_are_accepted() -> None:
