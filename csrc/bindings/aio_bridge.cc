@@ -49,10 +49,12 @@ AioBridge::~AioBridge() {
   }
 }
 
-uint64_t AioBridge::Submit(const py::bytes& serialized, py::object tag, std::optional<double> timeout_s) {
+uint64_t AioBridge::Submit(const py::bytes& serialized, py::object tag, std::optional<double> timeout_s, bool in_stream,
+                           bool errors_end_stream) {
   std::unique_ptr<InferRequest> request = free_requests_.Take();
   request->received = View(serialized);
   request->sink = &completions_;
+  if (in_stream) request->envelope = errors_end_stream ? Envelope::kStreamAnswers : Envelope::kStream;
   request->arrival_ns = engine_->clock().NowNs();
   constexpr double kLongestTimeoutS = 1e9;  // the nanoseconds of more would not fit
   if (timeout_s && *timeout_s < kLongestTimeoutS) {
@@ -125,7 +127,8 @@ void RegisterAioBridge(py::module_& m) {
   py::class_<AioBridge>(m, "AioBridge")
       .def(py::init<std::shared_ptr<Engine>>(), py::arg("engine"))
       .def("fileno", &AioBridge::fileno)
-      .def("submit", &AioBridge::Submit, py::arg("request"), py::arg("tag"), py::arg("timeout_s") = py::none())
+      .def("submit", &AioBridge::Submit, py::arg("request"), py::arg("tag"), py::arg("timeout_s") = py::none(),
+           py::kw_only(), py::arg("in_stream") = false, py::arg("errors_end_stream") = false)
       .def("flush", &AioBridge::Flush)
       .def("cancel", &AioBridge::Cancel, py::arg("ticket"))
       .def("drain", &AioBridge::Drain)

@@ -26,7 +26,8 @@ class AioBridge {
 
   int fileno() const { return completions_.fd(); }
   /// Keeps the call for the next Flush, so that the engine gets all that one turn of the loop has brought at once.
-  uint64_t Submit(const pybind11::bytes& serialized, pybind11::object tag, std::optional<double> timeout_s);
+  uint64_t Submit(const pybind11::bytes& serialized, pybind11::object tag, std::optional<double> timeout_s,
+                  bool in_stream, bool errors_end_stream);
   void Flush();
   void Cancel(uint64_t ticket);
   pybind11::list Drain();

@@ -14,6 +14,7 @@ namespace gristmill::python {
 namespace {
 
 constexpr std::string_view kModelInfer = "/inference.GRPCInferenceService/ModelInfer";
+constexpr std::string_view kModelStreamInfer = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// 0 is no limit.
 int64_t Nanoseconds(double seconds) {
@@ -112,23 +113,33 @@ void PythonCalls::Finish(uint64_t call, const Status& status, const Metadata& tr
   finished->Finish(status, trailing_metadata);
 }
 
-/// ModelInfer goes to the engine, everything else to Python.
+/// ModelInfer and ModelStreamInfer go to the engine, everything else to Python.
 class NativeTransport::Handlers final : public LoopHandlers {
  public:
   Handlers(Engine* engine, EventLoop* loop, EventQueue* events, uint64_t loop_index)
-      : infer_(engine, loop), python_(events, loop_index) {}
+      : infer_(engine, loop), stream_infer_(engine, loop), python_(events, loop_index) {}
 
-  Status Open() { return infer_.Open(); }
+  Status Open() {
+    if (Status status = infer_.Open(); !status.ok()) return status;
+    return stream_infer_.Open();
+  }
   InferService* infer() { return &infer_; }
+  StreamInferService* stream_infer() { return &stream_infer_; }
   PythonCalls* python() { return &python_; }
 
   CallHandler* Find(std::string_view path) override {
-    return path == kModelInfer ? static_cast<CallHandler*>(&infer_) : &python_;
+    if (path == kModelInfer) return &infer_;
+    if (path == kModelStreamInfer) return &stream_infer_;
+    return &python_;
   }
-  void OnTurnEnd() override { infer_.Submit(); }
+  void OnTurnEnd() override {
+    infer_.Submit();
+    stream_infer_.Submit();
+  }
 
  private:
   InferService infer_;
+  StreamInferService stream_infer_;
   PythonCalls python_;
 };
 
@@ -149,7 +160,7 @@ NativeTransport::~NativeTransport() {
 std::unique_ptr<LoopHandlers> NativeTransport::MakeHandlers(EventLoop* loop) {
   auto handlers = std::make_unique<Handlers>(engine_.get(), loop, &events_, loops_.size());
   if (Status status = handlers->Open(); !status.ok()) open_status_ = status;
-  loops_.push_back({loop, handlers->infer(), handlers->python()});
+  loops_.push_back({loop, handlers->infer(), handlers->stream_infer(), handlers->python()});
   return handlers;
 }
 
@@ -170,7 +181,7 @@ void NativeTransport::Stop() {
 
 size_t NativeTransport::infer_calls() const {
   size_t count = 0;
-  for (const Loop& loop : loops_) count += loop.infer->calls();
+  for (const Loop& loop : loops_) count += loop.infer->calls() + loop.stream_infer->requests();
   return count;
 }
 

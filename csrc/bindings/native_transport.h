@@ -19,6 +19,7 @@
 #include "core/mutex.h"
 #include "engine/engine.h"
 #include "engine/infer_service.h"
+#include "engine/stream_infer_service.h"
 #include "transport/server.h"
 
 namespace gristmill::python {
@@ -92,7 +93,7 @@ class NativeTransport {
 
   size_t connections() const { return server_->connections(); }
   size_t calls() const { return server_->calls(); }
-  /// Of them, calls of ModelInfer.
+  /// Calls of ModelInfer and requests of ModelStreamInfer that are not answered yet.
   size_t infer_calls() const;
 
   int fileno() const { return events_.fd(); }
@@ -116,6 +117,7 @@ class NativeTransport {
   struct Loop {
     EventLoop* events;
     InferService* infer;
+    StreamInferService* stream_infer;
     PythonCalls* python;
   };
   std::vector<Loop> loops_;

@@ -7,6 +7,7 @@ void InferRequest::Reset() {
   received = ReceivedBytes();
   sink = nullptr;
   ticket = 0;
+  envelope = Envelope::kNone;
   arrival_ns = 0;
   deadline_ns = kNever;
   model_name = model_version = id = {};

@@ -101,12 +101,20 @@ class ReceivedBytes {
   Release release_ = nullptr;
 };
 
+/// What an answer is written into.
+enum class Envelope {
+  kNone,           // the answer is the message
+  kStream,         // a ModelStreamInferResponse, for errors too
+  kStreamAnswers,  // a ModelStreamInferResponse, but not for errors
+};
+
 class InferRequest {
  public:
   // Set by the front end.
   ReceivedBytes received;
   ResponseSink* sink = nullptr;  // outlives the request
   uint64_t ticket = 0;           // the front end's own name for this call
+  Envelope envelope = Envelope::kNone;
   int64_t arrival_ns = 0;
   int64_t deadline_ns = kNever;
 

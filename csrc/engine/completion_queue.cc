@@ -11,13 +11,18 @@ CompletionQueue::CompletionQueue(BufferPool* buffers) : buffers_(*buffers) {}
 
 void CompletionQueue::Complete(std::unique_ptr<InferRequest> request, const Status& status,
                                const InferResponse* response) {
-  const Status encoded = response != nullptr ? Encode(*response, request.get()) : status;
+  Status encoded = response != nullptr ? Encode(*response, request.get()) : status;
+  if (!encoded.ok() && request->envelope == Envelope::kStream) {
+    request->encoded_response = EncodeStreamInferError(encoded.message(), request->id, &buffers_);
+    if (!request->encoded_response.is_null()) encoded = Status::Ok();
+  }
   MutexLock lock(mu_);
   finished_.push_back({std::move(request), encoded});
 }
 
 Status CompletionQueue::Encode(const InferResponse& response, InferRequest* request) {
-  request->encoded_response = EncodeInferResponse(response, &buffers_);
+  const auto encode = request->envelope == Envelope::kNone ? &EncodeInferResponse : &EncodeStreamInferResponse;
+  request->encoded_response = encode(response, &buffers_);
   if (!request->encoded_response.is_null()) return Status::Ok();
   return ResourceExhausted(
       "answers that their callers have not read yet fill the server's memory for them; retry later");

@@ -16,6 +16,9 @@ constexpr uint32_t kModelVersion = 2;
 constexpr uint32_t kId = 3;
 constexpr uint32_t kOutputs = 5;
 constexpr uint32_t kRawOutputContents = 6;
+// Of ModelStreamInferResponse.
+constexpr uint32_t kErrorMessage = 1;
+constexpr uint32_t kInferResponse = 2;
 constexpr uint32_t kTensorName = 1;
 constexpr uint32_t kTensorDatatype = 2;
 constexpr uint32_t kTensorShape = 3;
@@ -96,6 +99,23 @@ Buffer EncodeInferResponse(const InferResponse& response, BufferPool* pool) {
   Buffer buffer = pool->TryAcquire(EncodedSizeBytes(response));
   if (buffer.is_null()) return buffer;
   EncodeInto(response, buffer.data());
+  return buffer;
+}
+
+Buffer EncodeStreamInferResponse(const InferResponse& response, BufferPool* pool) {
+  const size_t size = EncodedSizeBytes(response);
+  Buffer buffer = pool->TryAcquire(FieldSize(size));
+  if (buffer.is_null()) return buffer;
+  EncodeInto(response, PutHead(buffer.data(), kInferResponse, size));
+  return buffer;
+}
+
+Buffer EncodeStreamInferError(std::string_view message, std::string_view id, BufferPool* pool) {
+  const size_t id_size = TextSize(id);
+  Buffer buffer = pool->TryAcquire(FieldSize(message.size()) + FieldSize(id_size));
+  if (buffer.is_null()) return buffer;
+  std::byte* out = PutBytes(buffer.data(), kErrorMessage, message.data(), message.size());
+  PutText(PutHead(out, kInferResponse, id_size), kId, id);
   return buffer;
 }
 

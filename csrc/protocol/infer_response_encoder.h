@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 
 #include "core/buffer.h"
 #include "core/infer_request.h"
@@ -20,5 +21,11 @@ std::byte* EncodeInto(const InferResponse& response, std::byte* out);
 
 /// The message in a buffer of its exact size; null if the pool has no more to give.
 Buffer EncodeInferResponse(const InferResponse& response, BufferPool* pool);
+
+/// The same within an inference.ModelStreamInferResponse.
+Buffer EncodeStreamInferResponse(const InferResponse& response, BufferPool* pool);
+
+/// An inference.ModelStreamInferResponse with an error about the request of that id. Likewise.
+Buffer EncodeStreamInferError(std::string_view message, std::string_view id, BufferPool* pool);
 
 }  // namespace gristmill

@@ -181,10 +181,19 @@ class AioBridge:
     def __init__(self, engine: Engine) -> None: ...
     def fileno(self) -> int:
         """An eventfd, readable when `drain` has something; signalled once per batch."""
-    def submit(self, request: bytes, tag: Any, timeout_s: float | None = None) -> int:
-        """Take one call in; returns a ticket for `cancel`. The engine gets it at the next `flush`.
+    def submit(
+        self,
+        request: bytes,
+        tag: Any,
+        timeout_s: float | None = None,
+        *,
+        in_stream: bool = False,
+        errors_end_stream: bool = False,
+    ) -> int:
+        """Take one request in; returns a ticket for `cancel`. The engine gets it at the next `flush`.
 
-        Every submit is answered through `drain`, errors included.
+        Every submit is answered through `drain`, errors included. With `in_stream` the answer is a serialized
+        ModelStreamInferResponse, for errors too unless `errors_end_stream`.
         """
     def flush(self) -> None:
         """Hand all calls submitted so far to the engine, which wakes each model's executor once for them."""

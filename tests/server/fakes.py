@@ -149,7 +149,15 @@ class FakeBridge:
     def fileno(self) -> int:
         return self._read
 
-    def submit(self, request: bytes, tag: Any, timeout_s: float | None = None) -> int:
+    def submit(
+        self,
+        request: bytes,
+        tag: Any,
+        timeout_s: float | None = None,
+        *,
+        in_stream: bool = False,
+        errors_end_stream: bool = False,
+    ) -> int:
         self.submitted.append((request, tag, timeout_s))
         return len(self.submitted) - 1
 

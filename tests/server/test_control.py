@@ -227,13 +227,6 @@ async def test_what_is_not_served_says_so(running: Running, method: str) -> None
     assert message.startswith(f"{method} is not served by this server; ")
 
 
-async def test_streaming_is_not_served(running: Running) -> None:
-    call = GRPCInferenceServiceStub(running.channel).ModelStreamInfer(timeout=LIMIT_S)  # a request may come too late
-    with pytest.raises(grpc.aio.AioRpcError, match="call ModelInfer once per request") as error:
-        await call.read()
-    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
 async def test_health_follows_the_server_and_its_models(running: Running, tmp_path: Path) -> None:
     stub = health_pb2_grpc.HealthStub(running.channel)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GRPCInferenceService without ModelInfer: health, descriptions, statistics and the model repository.
+"""GRPCInferenceService without inference itself: health, descriptions, statistics and the model repository.
 
 Belongs to the event loop of the server and of its ModelManager.
 """
@@ -29,7 +29,6 @@ SERVER_NAME = "gristmill"
 EXTENSIONS = ("model_repository", "model_configuration", "statistics")
 
 _NOT_SERVED = {
-    "ModelStreamInfer": "call ModelInfer once per request instead",
     "SystemSharedMemoryStatus": "send tensors in the message instead",
     "SystemSharedMemoryRegister": "send tensors in the message instead",
     "SystemSharedMemoryUnregister": "send tensors in the message instead",

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The grpc.aio front end: ModelInfer travels as raw bytes between the socket and the core.
+"""The grpc.aio front end: ModelInfer and ModelStreamInfer travel as raw bytes between the socket and the core.
 
-Belongs to one event loop. Python neither parses nor builds a message of ModelInfer.
+Belongs to one event loop. Python neither parses nor builds a message of theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -25,6 +27,9 @@ SERVICE = "inference.GRPCInferenceService"
 # gRPC keeps these in 32 bits, and takes the largest for none.
 _LONGEST_MS = 2**31 - 1
 
+# Of one stream, requests that are not answered.
+_MOST_TURNS = 1000
+
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -32,14 +37,30 @@ class Bridge(Protocol):
     """What this front end needs of the core's AioBridge."""
 
     def fileno(self) -> int: ...  # noqa: D102
-    def submit(self, request: bytes, tag: Any, timeout_s: float | None = None) -> int: ...  # noqa: D102
+    def submit(  # noqa: D102
+        self,
+        request: bytes,
+        tag: Any,
+        timeout_s: float | None = None,
+        *,
+        in_stream: bool = False,
+        errors_end_stream: bool = False,
+    ) -> int: ...
     def flush(self) -> None: ...  # noqa: D102
     def cancel(self, ticket: int) -> None: ...  # noqa: D102
     def drain(self) -> list[tuple[Any, int, bytes | str]]: ...  # noqa: D102
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """One request, in the core."""
+
+    ticket: int
+    answer: asyncio.Future[Answer]
+
+
 class InferHandler:
-    """Answers ModelInfer through a bridge. open -> any number of calls -> close."""
+    """Answers ModelInfer and ModelStreamInfer through a bridge. open -> any number of calls -> close."""
 
     def __init__(self, bridge: Bridge) -> None:
         """`bridge` is used by the running loop alone."""
@@ -52,7 +73,7 @@ class InferHandler:
 
     @property
     def calls(self) -> int:
-        """Calls not yet answered."""
+        """Calls of ModelInfer and requests of ModelStreamInfer not yet answered."""
         return self._calls
 
     def open(self) -> None:
@@ -69,30 +90,69 @@ class InferHandler:
 
     def rpc_handler(self) -> grpc.GenericRpcHandler:
         """The handler to give to a server before any other of the same service."""
-        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._infer)
-        return grpc.method_handlers_generic_handler(SERVICE, {"ModelInfer": method})
+        infer: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._infer)
+        stream: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._stream_infer)
+        return grpc.method_handlers_generic_handler(SERVICE, {"ModelInfer": infer, "ModelStreamInfer": stream})
 
     async def _infer(self, request: bytes, context: Context) -> bytes:
+        return await self._answer(self._submit(request, context), context)
+
+    async def _stream_infer(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        """Answers leave in the order of the requests."""
+        errors_end_stream = ("triton_grpc_error", "true") in (context.invocation_metadata() or ())
+        turns: asyncio.Queue[_Turn | None] = asyncio.Queue()
+        room = asyncio.Semaphore(_MOST_TURNS)
+
+        async def read() -> None:
+            try:
+                async for request in requests:
+                    await room.acquire()
+                    turn = self._submit(request, context, in_stream=True, errors_end_stream=errors_end_stream)
+                    turns.put_nowait(turn)
+            finally:
+                turns.put_nowait(None)
+
+        reader = self._loop.create_task(read())
+        try:
+            while (turn := await turns.get()) is not None:
+                yield await self._answer(turn, context)
+                room.release()
+        finally:
+            reader.cancel()
+            while not turns.empty():
+                if (turn := turns.get_nowait()) is not None:
+                    self._bridge.cancel(turn.ticket)
+                    turn.answer.cancel()
+                    self._forget()
+
+    def _submit(self, request: bytes, context: Context, **envelope: bool) -> _Turn:
         future: asyncio.Future[Answer] = self._loop.create_future()
         self._calls += 1
         self._idle.clear()
-        ticket = self._bridge.submit(request, future, context.time_remaining())
+        ticket = self._bridge.submit(request, future, context.time_remaining(), **envelope)
         if not self._flush_is_due:  # after the other calls that this turn of the loop has brought
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
+        return _Turn(ticket, future)
+
+    async def _answer(self, turn: _Turn, context: Context) -> bytes:
+        """What the core answers; aborts the call if that is an error."""
         try:
-            code, payload = await future
+            code, payload = await turn.answer
         except asyncio.CancelledError:
-            self._bridge.cancel(ticket)
+            self._bridge.cancel(turn.ticket)
             raise
         finally:
-            self._calls -= 1
-            if self._calls == 0:
-                self._idle.set()
+            self._forget()
         if isinstance(payload, bytes):
             return payload
         await context.abort(_STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN), payload)
         raise AssertionError("abort() has returned")
+
+    def _forget(self) -> None:
+        self._calls -= 1
+        if self._calls == 0:
+            self._idle.set()
 
     def _flush(self) -> None:
         self._flush_is_due = False
@@ -115,7 +175,7 @@ class AioFrontend:
 
     @property
     def calls(self) -> int:
-        """Calls of ModelInfer not yet answered."""
+        """Calls of ModelInfer and requests of ModelStreamInfer not yet answered."""
         return self._infer.calls
 
     def bind(self, address: str, tls: ServerTls | None = None) -> int:
@@ -128,7 +188,7 @@ class AioFrontend:
         await self.server.start()
 
     async def wait_idle(self) -> None:
-        """Wait until no call of ModelInfer is left unanswered."""
+        """Wait until nothing is left unanswered."""
         await self._infer.wait_idle()
 
     def close(self) -> None:

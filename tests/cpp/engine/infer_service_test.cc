@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ModelInfer over real connections, from several clients to several loops and executors.
+// ModelInfer and ModelStreamInfer over real connections, from several clients to several loops and executors.
 #include "engine/infer_service.h"
+#include "engine/stream_infer_service.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -21,12 +22,21 @@ using testing::HasSubstr;
 
 class Handlers final : public LoopHandlers {
  public:
-  Handlers(Engine* engine, EventLoop* loop) : infer_(engine, loop) { EXPECT_TRUE(infer_.Open().ok()); }
-  CallHandler* Find(std::string_view) override { return &infer_; }
-  void OnTurnEnd() override { infer_.Submit(); }
+  Handlers(Engine* engine, EventLoop* loop) : infer_(engine, loop), stream_infer_(engine, loop) {
+    EXPECT_TRUE(infer_.Open().ok());
+    EXPECT_TRUE(stream_infer_.Open().ok());
+  }
+  CallHandler* Find(std::string_view path) override {
+    return path == "/stream" ? static_cast<CallHandler*>(&stream_infer_) : &infer_;
+  }
+  void OnTurnEnd() override {
+    infer_.Submit();
+    stream_infer_.Submit();
+  }
 
  private:
   InferService infer_;
+  StreamInferService stream_infer_;
 };
 
 class InferServiceTest : public testing::Test {
@@ -92,6 +102,80 @@ TEST_F(InferServiceTest, GivesEveryClientItsOwnAnswers) {
   }
   for (std::thread& client : clients) client.join();
   EXPECT_EQ(right, 800);
+}
+
+/// The messages of a reply, without gRPC's frames.
+std::vector<std::string> Messages(const std::string& body) {
+  std::vector<std::string> messages;
+  for (size_t at = 0; at + 5 <= body.size();) {
+    size_t size = 0;
+    for (size_t i = 1; i < 5; ++i) size = size << 8 | static_cast<uint8_t>(body[at + i]);
+    messages.push_back(body.substr(at + 5, size));
+    at += 5 + size;
+  }
+  return messages;
+}
+
+TEST_F(InferServiceTest, GivesEveryStreamItsOwnAnswersInOrder) {
+  model_->Open();
+  std::vector<std::thread> clients;
+  std::atomic<int> right{0};
+  for (int number = 0; number < 4; ++number) {
+    clients.emplace_back([&, number] {
+      Http2Client client(port_);
+      for (int round = 0; round < 10; ++round) {
+        std::map<int32_t, float> first;
+        for (int i = 0; i < 3; ++i) {
+          const auto x = static_cast<float>(number * 1000 + round * 100 + i * 30);
+          std::string requests;
+          for (int turn = 0; turn < 20; ++turn) requests += Request(x + static_cast<float>(turn));
+          first[client.Begin(GrpcHeaders("/stream"), requests)] = x;
+        }
+        for (const auto& [id, x] : first) {
+          const Reply reply = client.Await(id);
+          const auto messages = Messages(reply.body);
+          bool is_right = reply.status() == "0" && messages.size() == 20;
+          for (size_t turn = 0; is_right && turn < messages.size(); ++turn) {
+            float y = 0;
+            std::memcpy(&y, messages[turn].data() + messages[turn].size() - sizeof y, sizeof y);
+            is_right = y == x + static_cast<float>(turn) + 1;
+          }
+          right += is_right;
+        }
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(right, 120);
+}
+
+TEST_F(InferServiceTest, TellsAnErrorInItsPlaceOfTheStream) {
+  model_->Open();
+  Http2Client client(port_);
+  const Reply reply = client.Call(GrpcHeaders("/stream"), Request(1) + Request(-1) + GrpcFrame("\xff") + Request(2));
+  EXPECT_EQ(reply.status(), "0");
+  const auto messages = Messages(reply.body);
+  ASSERT_EQ(messages.size(), 4u);
+  EXPECT_THAT(messages[1], HasSubstr("x must not be negative"));
+  EXPECT_EQ(messages[2][0], '\x0a');  // an error_message
+  EXPECT_EQ(messages[3][0], '\x12');  // an infer_response
+  const Reply ended = client.Call(GrpcHeaders("/stream", {{"triton_grpc_error", "true"}}), Request(-1) + Request(2));
+  EXPECT_EQ(ended.status(), "13");
+  EXPECT_EQ(client.Call(GrpcHeaders("/stream"), "").status(), "0");
+}
+
+TEST_F(InferServiceTest, AStreamThatIsGivenUpLeavesTheQueue) {
+  {
+    Http2Client client(port_);
+    std::string requests;
+    for (int turn = 0; turn < 20; ++turn) requests += Request(1);
+    client.Begin(GrpcHeaders("/stream"), requests);
+    model_->AwaitRuns(2);
+  }
+  while (servable_->pending() > 16) std::this_thread::yield();  // what does not run, at most 8 rows in each of two runs
+  model_->Open();
+  Http2Client client(port_);
+  EXPECT_EQ(Answered(client.Call(GrpcHeaders("/infer"), Request(1))), 2);
 }
 
 TEST_F(InferServiceTest, AnswersErrorsAndServesOn) {
