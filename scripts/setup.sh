@@ -115,6 +115,7 @@ clang_runtime_package() {
 find_missing_packages() {
   need build-essential have g++
   need libnghttp2-dev has_file /usr/include/nghttp2/nghttp2.h
+  need libxxhash-dev has_file /usr/include/xxhash.h
   need zlib1g-dev has_file /usr/include/zlib.h
   need libssl-dev has_file /usr/include/openssl/ssl.h
   need_python

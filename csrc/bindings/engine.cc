@@ -63,6 +63,8 @@ py::dict ToDict(const StatisticsSnapshot& snapshot) {
   dict["compute_input"] = ToDict(snapshot.compute_input);
   dict["compute_infer"] = ToDict(snapshot.compute_infer);
   dict["compute_output"] = ToDict(snapshot.compute_output);
+  dict["cache_hit"] = ToDict(snapshot.cache_hit);
+  dict["cache_miss"] = ToDict(snapshot.cache_miss);
   dict["dropped"] = std::move(dropped);
   dict["batch_stats"] = std::move(batches);
   return dict;
@@ -113,14 +115,25 @@ void RegisterEngine(py::module_& m) {
           py::call_guard<py::gil_scoped_release>());
 
   py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine")
-      .def(py::init([](std::string plugin_directory, ParametersByBackend backend_parameters, size_t max_answer_bytes) {
+      .def(py::init([](std::string plugin_directory, ParametersByBackend backend_parameters, size_t max_answer_bytes,
+                       size_t response_cache_bytes) {
              return std::make_shared<Engine>(EngineOptions{.plugin_directory = std::move(plugin_directory),
                                                            .backend_parameters = std::move(backend_parameters),
-                                                           .buffers = BufferPoolOptions::Limited(max_answer_bytes)},
+                                                           .buffers = BufferPoolOptions::Limited(max_answer_bytes),
+                                                           .response_cache = {.max_bytes = response_cache_bytes}},
                                              &SystemClock());
            }),
            py::kw_only(), py::arg("plugin_directory"), py::arg("backend_parameters") = ParametersByBackend{},
-           py::arg("max_answer_bytes") = 0)
+           py::arg("max_answer_bytes") = 0, py::arg("response_cache_bytes") = 0)
+      .def("cache_usage",
+           [](const Engine& self) {
+             const ResponseCache::Usage usage = self.cache_usage();
+             py::dict dict;
+             dict["entries"] = usage.entries;
+             dict["bytes"] = usage.bytes;
+             dict["evictions"] = usage.evictions;
+             return dict;
+           })
       .def(
           "backend_version",
           [](Engine& self, const std::string& name) {

@@ -86,12 +86,18 @@ void RegisterModel(py::module_& m) {
            py::kw_only(), py::arg("max_idle_us"), py::arg("max_sequences_per_instance"), py::arg("controls"),
            py::arg("states"));
 
+  py::class_<CacheOptions>(m, "CacheOptions")
+      .def(py::init([](int64_t ttl_us, std::vector<std::string> key_inputs) {
+             return CacheOptions{.ttl_us = ttl_us, .key_inputs = std::move(key_inputs)};
+           }),
+           py::kw_only(), py::arg("ttl_us") = 0, py::arg("key_inputs") = std::vector<std::string>{});
+
   py::class_<ModelConfig>(m, "ModelOptions")
       .def(py::init([](std::string name, int64_t version, int64_t max_batch_size, std::vector<TensorSpec> inputs,
                        std::vector<TensorSpec> outputs, bool dynamic_batching, int64_t max_queue_delay_us,
                        std::vector<int64_t> preferred_batch_sizes, std::vector<QueueLevel> queue_levels,
                        size_t default_queue_level, bool preserve_ordering, std::optional<SequenceOptions> sequence,
-                       int instance_count) {
+                       std::optional<CacheOptions> cache, int instance_count) {
              return ModelConfig{.name = std::move(name),
                                 .version = version,
                                 .max_batch_size = max_batch_size,
@@ -104,13 +110,15 @@ void RegisterModel(py::module_& m) {
                                              .default_level = default_queue_level,
                                              .preserve_order = preserve_ordering},
                                 .sequence = std::move(sequence),
+                                .cache = std::move(cache),
                                 .instance_count = instance_count};
            }),
            py::kw_only(), py::arg("name"), py::arg("version"), py::arg("max_batch_size"), py::arg("inputs"),
            py::arg("outputs"), py::arg("dynamic_batching") = false, py::arg("max_queue_delay_us") = 0,
            py::arg("preferred_batch_sizes") = std::vector<int64_t>{},
            py::arg("queue_levels") = std::vector<QueueLevel>(1), py::arg("default_queue_level") = 0,
-           py::arg("preserve_ordering") = false, py::arg("sequence") = std::nullopt, py::arg("instance_count") = 1);
+           py::arg("preserve_ordering") = false, py::arg("sequence") = std::nullopt, py::arg("cache") = std::nullopt,
+           py::arg("instance_count") = 1);
 
   py::class_<OpenedModel, std::shared_ptr<OpenedModel>>(m, "OpenedModel")
       .def_property_readonly("inputs", [](const OpenedModel& opened) { return opened.model->signature().inputs; })

@@ -90,6 +90,14 @@ struct SequenceOptions {
   std::vector<StateTensor> states;
 };
 
+/// Of a model whose answers are kept.
+struct CacheOptions {
+  /// How long. 0: for ever.
+  int64_t ttl_us = 0;
+  /// The inputs that the answer depends on. Empty: all.
+  std::vector<std::string> key_inputs;
+};
+
 struct ModelConfig {
   std::string name;
   int64_t version = 0;
@@ -101,6 +109,8 @@ struct ModelConfig {
   BatchingOptions batching;
   /// Of a model that serves sequences of requests.
   std::optional<SequenceOptions> sequence;
+  /// Not together with `sequence`.
+  std::optional<CacheOptions> cache;
   /// Executors, each with a thread of its own. At least 1.
   int instance_count = 1;
 };

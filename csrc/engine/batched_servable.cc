@@ -110,7 +110,7 @@ BatchedServable::Refusal BatchedServable::GivenUp(GivenUpReason reason) const {
 
 Servable::Admitted BatchedServable::Enqueue(std::unique_ptr<InferRequest>* request, Status* status) {
   InferRequest& incoming = **request;
-  *status = incoming.sequence.is_set() && owner_ == this ? RefuseSequence() : admission_.Admit(&incoming);
+  *status = incoming.sequence.is_set() && !config().sequence ? RefuseSequence() : admission_.Admit(&incoming);
   if (!status->ok()) {
     statistics_.RecordFailures(1, clock_.NowNs() - incoming.arrival_ns);
     return Admitted::kRefused;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/cached_servable.h"
 #include "engine/sequence_servable.h"
 #include "protocol/infer_request_decoder.h"
 
@@ -41,6 +42,8 @@ Status CheckConfig(const ModelConfig& config) {
     return refuse("preferred_batch_size must lie between 1 and max_batch_size, " +
                   std::to_string(config.max_batch_size));
   }
+  if (config.cache && config.sequence) return refuse("answers of a model of sequences cannot be cached");
+  if (config.cache && config.cache->ttl_us < 0) return refuse("the time to live of answers must not be negative");
   if (config.sequence) {
     if (config.sequence->max_sequences_per_instance < 1) return refuse("an instance must serve at least one sequence");
     if (config.sequence->max_idle_us < 1) return refuse("max_sequence_idle_microseconds must be at least 1");
@@ -72,7 +75,8 @@ Engine::Engine(EngineOptions options, Clock* clock)
       policy_({.slack_ns = kSlackNs, .shortest_wait_ns = kShortestWaitNs, .short_run_ns = kShortRunNs}),
       backends_({.plugin_directory = std::move(options.plugin_directory),
                  .parameters = std::move(options.backend_parameters),
-                 .clock = clock}) {}
+                 .clock = clock}),
+      response_cache_(options.response_cache, clock) {}
 
 Status Engine::OpenModel(const std::string& backend, const OpenOptions& options, std::shared_ptr<BackendModel>* model) {
   Backend* found = nullptr;
@@ -83,15 +87,21 @@ Status Engine::OpenModel(const std::string& backend, const OpenOptions& options,
   return Status::Ok();
 }
 
+Status Engine::Create(BatchedServableOptions options, std::shared_ptr<BackendModel> model,
+                      std::shared_ptr<Servable>* servable) {
+  if (options.config.sequence) return SequenceServable::Create(std::move(options), std::move(model), servable);
+  if (options.config.cache) {
+    return CachedServable::Create(std::move(options), std::move(model), &response_cache_, servable);
+  }
+  return BatchedServable::Create(std::move(options), std::move(model), servable);
+}
+
 Status Engine::Load(std::shared_ptr<BackendModel> model, ModelConfig config, std::shared_ptr<Servable>* servable) {
   if (Status status = CheckConfig(config); !status.ok()) return status;
   std::shared_ptr<Servable> created;
-  const auto create = config.sequence ? &SequenceServable::Create : &BatchedServable::Create;
   BatchedServableOptions options{
       .config = std::move(config), .clock = &clock_, .policy = &policy_, .short_run_ns = kShortRunNs};
-  if (Status status = create(std::move(options), std::move(model), &created); !status.ok()) {
-    return status;
-  }
+  if (Status status = Create(std::move(options), std::move(model), &created); !status.ok()) return status;
   {
     MutexLock lock(mu_);
     std::erase_if(loaded_, [](const auto& entry) { return entry.second.expired(); });

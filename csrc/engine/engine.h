@@ -27,6 +27,7 @@
 #include "core/status.h"
 #include "engine/backend_registry.h"
 #include "engine/batched_servable.h"
+#include "engine/response_cache.h"
 #include "engine/servable.h"
 #include "engine/version_table.h"
 
@@ -36,6 +37,7 @@ struct EngineOptions {
   std::string plugin_directory;
   std::map<std::string, Parameters> backend_parameters;  // by backend
   BufferPoolOptions buffers;
+  ResponseCacheOptions response_cache;
 };
 
 class Engine {
@@ -66,8 +68,11 @@ class Engine {
 
   Clock& clock() { return clock_; }
   BufferPool& buffers() { return buffers_; }
+  ResponseCache::Usage cache_usage() const { return response_cache_.usage(); }
 
  private:
+  Status Create(BatchedServableOptions options, std::shared_ptr<BackendModel> model,
+                std::shared_ptr<Servable>* servable);
   /// `servable` is who has taken the request.
   Status Admit(std::unique_ptr<InferRequest>* request, std::shared_ptr<Servable>* servable);
   /// Null if it is gone, and has answered all its requests.
@@ -77,6 +82,7 @@ class Engine {
   BufferPool buffers_;
   const AdaptiveBatchPolicy policy_;
   BackendRegistry backends_;
+  ResponseCache response_cache_;
   VersionTable versions_;  // before the backends in destruction, since servables hold their models
 
   Mutex mu_;

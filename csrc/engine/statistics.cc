@@ -15,6 +15,8 @@ StatisticsSnapshot operator+(StatisticsSnapshot a, const StatisticsSnapshot& b) 
   a.compute_input += b.compute_input;
   a.compute_infer += b.compute_infer;
   a.compute_output += b.compute_output;
+  a.cache_hit += b.cache_hit;
+  a.cache_miss += b.cache_miss;
   for (size_t i = 0; i < kDropReasons; ++i) a.dropped[i] += b.dropped[i];
   for (const auto& [rows, totals] : b.by_batch_size) {
     BatchSizeTotals& sum = a.by_batch_size[rows];
@@ -52,6 +54,18 @@ void Statistics::RecordDrop(DropReason reason, int64_t waited_ns) {
   MutexLock lock(mu_);
   ++totals_.dropped[static_cast<size_t>(reason)];
   totals_.fail.Add(1, waited_ns);
+}
+
+void Statistics::RecordCacheHit(const CacheHitRecord& record) {
+  MutexLock lock(mu_);
+  totals_.last_inference_ms = record.wall_ms;
+  totals_.success.Add(1, record.request_ns);
+  totals_.cache_hit.Add(1, record.look_up_ns);
+}
+
+void Statistics::RecordCacheMiss(int64_t duration_ns) {
+  MutexLock lock(mu_);
+  totals_.cache_miss.Add(1, duration_ns);
 }
 
 StatisticsSnapshot Statistics::Snapshot() const {

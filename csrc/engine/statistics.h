@@ -55,6 +55,8 @@ struct StatisticsSnapshot {
   DurationTotal compute_input;
   DurationTotal compute_infer;
   DurationTotal compute_output;
+  DurationTotal cache_hit;   // looking up, and waiting for an equal request; `success` counts them as well
+  DurationTotal cache_miss;  // looking up, and keeping the answer
   std::array<uint64_t, kDropReasons> dropped{};  // by DropReason; counted in `fail` as well
   std::map<int64_t, BatchSizeTotals> by_batch_size;
 };
@@ -74,6 +76,13 @@ struct ExecutionRecord {
   int64_t compute_output_ns = 0;
 };
 
+/// One request that was answered from the cache.
+struct CacheHitRecord {
+  int64_t wall_ms = 0;
+  int64_t request_ns = 0;
+  int64_t look_up_ns = 0;
+};
+
 class Statistics {
  public:
   void RecordExecution(const ExecutionRecord& record);
@@ -81,6 +90,8 @@ class Statistics {
   void RecordFailures(uint64_t requests, int64_t total_ns);
   /// One request that was not run, `waited_ns` after its arrival.
   void RecordDrop(DropReason reason, int64_t waited_ns);
+  void RecordCacheHit(const CacheHitRecord& record);
+  void RecordCacheMiss(int64_t duration_ns);
   StatisticsSnapshot Snapshot() const;
 
  private:

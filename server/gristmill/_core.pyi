@@ -66,6 +66,11 @@ class SequenceOptions:
         states: Sequence[StateTensor],
     ) -> None: ...
 
+class CacheOptions:
+    """A model's answers are kept, `ttl_us` long (0: for ever); they depend on `key_inputs`, or on all if empty."""
+
+    def __init__(self, *, ttl_us: int = 0, key_inputs: Sequence[str] = ()) -> None: ...
+
 class ModelOptions:
     """How one model version is served; the arguments mirror csrc/core/model_config.h.
 
@@ -87,6 +92,7 @@ class ModelOptions:
         default_queue_level: int = 0,
         preserve_ordering: bool = False,
         sequence: SequenceOptions | None = None,
+        cache: CacheOptions | None = None,
         instance_count: int = 1,
     ) -> None: ...
 
@@ -124,6 +130,8 @@ class Statistics(TypedDict):
     compute_input: Duration
     compute_infer: Duration
     compute_output: Duration
+    cache_hit: Duration
+    cache_miss: Duration
     dropped: dict[str, int]
     batch_stats: list[BatchStatistics]
 
@@ -151,8 +159,14 @@ class Engine:
         plugin_directory: str,
         backend_parameters: Mapping[str, Mapping[str, str]] = ...,
         max_answer_bytes: int = 0,
+        response_cache_bytes: int = 0,
     ) -> None:
-        """`max_answer_bytes`: of all answers that are not sent yet; 0 is no limit."""
+        """`max_answer_bytes`: of all answers that are not sent yet; 0 is no limit.
+
+        `response_cache_bytes`: of all answers that are kept; 0 keeps none.
+        """
+    def cache_usage(self) -> dict[str, int]:
+        """Of the response cache: "entries", "bytes", and "evictions" for want of room."""
     def backend_version(self, backend: str) -> str:
         """Load the backend's plugin if need be and name its runtime's version.
 

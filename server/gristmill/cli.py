@@ -85,6 +85,9 @@ def serve(
     default_max_batch_size: Annotated[
         int, typer.Option(min=0, help="For models that can be batched and do not say; 0: do not batch them.")
     ] = 64,
+    response_cache_bytes: Annotated[
+        int, typer.Option(min=0, help="For answers of models whose configuration says response_cache; 0 keeps none.")
+    ] = 64 << 20,
     strict_readiness: Annotated[bool, typer.Option(help="Ready only while every model is.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="Least severe line to write.")] = LogLevel.INFO,
     log_format: Annotated[LogFormat, typer.Option(help="Form of log lines on standard error.")] = LogFormat.TEXT,
@@ -127,6 +130,7 @@ def serve(
         intra_op_threads=intra_op_threads,
         load_threads=load_threads,
         default_max_batch_size=default_max_batch_size,
+        response_cache_bytes=response_cache_bytes,
         strict_readiness=strict_readiness,
     )
     try:

@@ -15,10 +15,11 @@ class CoreMissingError(Exception):
     """The compiled module cannot be imported."""
 
 
-def create_engine(*, intra_op_threads: int = 0, max_answer_bytes: int = 0) -> Engine:
+def create_engine(*, intra_op_threads: int = 0, max_answer_bytes: int = 0, response_cache_bytes: int = 0) -> Engine:
     """An engine with its plugins, and the runtimes that are installed, in place.
 
     intra_op_threads: 0 is the backend's choice. max_answer_bytes: of all answers not sent yet; 0 is no limit.
+    response_cache_bytes: of all answers that are kept; 0 keeps none.
     A backend whose runtime is missing says so when a model needs it. Raises CoreMissingError.
     """
     try:
@@ -36,6 +37,7 @@ def create_engine(*, intra_op_threads: int = 0, max_answer_bytes: int = 0) -> En
         plugin_directory=str(plugins),
         backend_parameters={"onnxruntime": onnxruntime},
         max_answer_bytes=max_answer_bytes,
+        response_cache_bytes=response_cache_bytes,
     )
 
 

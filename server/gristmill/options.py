@@ -86,6 +86,7 @@ class ServerOptions:
     repository_poll_s: between two scans in poll mode.
     exit_timeout_s: how long requests in flight may take to finish after a signal to end.
     intra_op_threads: threads a backend runs one batch on; 0 leaves the choice to the backend.
+    response_cache_bytes: of the answers of models whose configuration says response_cache.
     strict_readiness: the server is ready only while every model that it should serve is.
     """
 
@@ -112,4 +113,5 @@ class ServerOptions:
     intra_op_threads: int = 0
     load_threads: int = 4
     default_max_batch_size: int = 64
+    response_cache_bytes: int = 64 << 20
     strict_readiness: bool = False

@@ -153,7 +153,9 @@ async def run(options: ServerOptions) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _signal_handler(ended, number))
     engine = create_engine(
-        intra_op_threads=options.intra_op_threads, max_answer_bytes=BufferLimits.of(options).answer_bytes
+        intra_op_threads=options.intra_op_threads,
+        max_answer_bytes=BufferLimits.of(options).answer_bytes,
+        response_cache_bytes=options.response_cache_bytes,
     )
     server = Server(options, engine)
     server.bind()

@@ -72,6 +72,8 @@ class FakeServable:
             "compute_input": one,
             "compute_infer": {"count": 1, "ns": 7},
             "compute_output": one,
+            "cache_hit": one,
+            "cache_miss": one,
             "batch_stats": [{"batch_size": 3, "compute_input": one, "compute_infer": one, "compute_output": one}],
         }
 

@@ -24,7 +24,6 @@ UNSUPPORTED = {
     "model_operations": 'model_operations { op_library_filename: "f.so" }',
     "model_transaction_policy": "model_transaction_policy { decoupled: true }",
     "model_repository_agents": 'model_repository_agents { agents { name: "a" } }',
-    "response_cache": "response_cache { enable: true }",
     "model_metrics": "model_metrics {}",
     "input.format": 'input { name: "x" format: FORMAT_NCHW }',
     "input.reshape": 'input { name: "x" reshape { shape: [1] } }',
@@ -57,6 +56,7 @@ dynamic_batching {
   default_queue_policy { max_queue_size: 10 }
 }
 instance_group [ { name: "g" kind: KIND_CPU count: 2 } ]
+response_cache { enable: true }
 default_model_filename: "model.sim"
 parameters { key: "k" value { string_value: "v" } }
 """

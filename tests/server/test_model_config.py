@@ -226,3 +226,28 @@ def test_parameters_go_to_the_backend() -> None:
 def test_unusable_choice_of_backend_or_file(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         choose_model_file(parse_text(text, "c", "m"), ["model.pt"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('%s parameters { key: "response_cache_ttl_ms" value { string_value: "soon" } }', "expected milliseconds"),
+        ('%s parameters { key: "response_cache_ttl_ms" value { string_value: "0" } }', "expected milliseconds"),
+        (
+            '%s parameters { key: "response_cache_inputs" value { string_value: "x, z" } }',
+            "the model has no input 'z'; it has x",
+        ),
+        ("%s max_batch_size: 8 sequence_batching {}", "the answers of a model of sequences depend"),
+    ],
+)
+def test_response_cache_s_options_must_make_sense(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        complete(text % "response_cache { enable: true }", BATCHABLE)
+
+
+def test_response_cache_s_options_need_the_cache_and_do_not_reach_the_backend() -> None:
+    ttl = 'parameters { key: "response_cache_ttl_ms" value { string_value: "5" } }'
+    with pytest.raises(ConfigError, match="needs response_cache"):
+        complete(ttl, BATCHABLE)
+    source = parse_text(f"response_cache {{ enable: true }} {ttl}", "c", "m")
+    assert choose_model_file(source, ["model.sim"]).parameters == {}

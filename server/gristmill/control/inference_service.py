@@ -220,6 +220,8 @@ def _statistics(loaded: LoadedVersion) -> pb.ModelStatistics:
             compute_input=_duration(totals["compute_input"]),
             compute_infer=_duration(totals["compute_infer"]),
             compute_output=_duration(totals["compute_output"]),
+            cache_hit=_duration(totals["cache_hit"]),
+            cache_miss=_duration(totals["cache_miss"]),
         ),
         batch_stats=[
             pb.InferBatchStatistics(

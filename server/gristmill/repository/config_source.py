@@ -51,6 +51,7 @@ _SUPPORTED: _Supported = {
         },
     },
     "instance_group": {"name": None, "kind": None, "count": None},
+    "response_cache": {"enable": None},
     "default_model_filename": None,
     "parameters": None,
 }

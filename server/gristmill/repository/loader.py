@@ -17,6 +17,7 @@ from gristmill.repository.config_source import ConfigSource
 from gristmill.repository.errors import RepositoryError
 from gristmill.repository.layout import VersionDirectory, verify
 from gristmill.repository.model_config import choose_model_file, complete_config, protocol_datatype
+from gristmill.repository.response_cache import core_cache
 from gristmill.repository.sequences import core_sequences
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def core_options(config: ModelConfig, version: VersionDirectory) -> ModelOptions
         queue_levels=[_queue_level(policy) for policy in _queue_policies(batching)],
         default_queue_level=max(batching.default_priority_level, 1) - 1,
         preserve_ordering=batching.preserve_ordering,
+        cache=core_cache(config),
         sequence=core_sequences(config, version.path.parent, protocol_datatype),
         instance_count=sum(group.count for group in config.instance_group),
     )

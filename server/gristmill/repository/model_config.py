@@ -23,6 +23,7 @@ from gristmill_protos.model_config_pb2 import (
 
 from gristmill.repository.config_source import ConfigSource
 from gristmill.repository.errors import ConfigError
+from gristmill.repository.response_cache import PARAMETERS, check_response_cache
 from gristmill.repository.sequences import complete_sequences, hidden_inputs, hidden_outputs
 
 #: Backends in the order in which their files are preferred: file name, and Triton's name of the platform.
@@ -110,7 +111,9 @@ def choose_model_file(source: ConfigSource, file_names: Sequence[str]) -> ModelF
         candidates = [(name, file) for name, (file, _) in BACKENDS.items() if backend in ("", name)]
     for name, file in candidates:
         if file in file_names:
-            parameters = {key: parameter.string_value for key, parameter in config.parameters.items()}
+            parameters = {
+                key: parameter.string_value for key, parameter in config.parameters.items() if key not in PARAMETERS
+            }
             return ModelFile(name, file, parameters)
     expected = " or ".join(file for _, file in candidates)
     raise ConfigError(f"no model file: expected {expected}, the version has {', '.join(file_names) or 'no files'}")
@@ -140,6 +143,7 @@ def complete_config(
     _complete_inputs(source, config, signature)
     _complete_outputs(source, config, signature)
     _check_batching(source, config)
+    check_response_cache(source, config)
     if not config.version_policy.WhichOneof("policy_choice"):
         config.version_policy.latest.num_versions = 1
     if not config.instance_group:
