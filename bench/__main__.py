@@ -30,6 +30,9 @@ BENCHES = {
     "tensor_sizes": ((1, 0.3), (5, 0.8)),
     "io_threads": ((1, 0.3), (5, 0.8)),
     "direct_share": ((2, 0.4), (5, 2.0)),
+    "overload": ((1, 0.5), (3, 1.5)),
+    "sweep": ((1, 0.4), (2, 1.0)),
+    "neighbour": ((1, 0.5), (5, 2.0)),
     "simulation": ((1, 0.1), (5, 0.5)),
 }
 _ERRORS = (BuildError, MissingModelError, ServerError, H2loadError, OpenLoopError, WrongAnswerError)

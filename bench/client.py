@@ -25,11 +25,12 @@ class WrongAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Counts:
-    """What a server has counted of one model since it was loaded."""
+    """What a server has counted of one model since it was loaded. `compute_ns`: of its executions."""
 
     rows: int
     executions: int
     failures: int
+    compute_ns: int = 0
 
 
 class BenchClient:
@@ -74,6 +75,7 @@ class BenchClient:
             sum(entry.inference_count for entry in models),
             sum(entry.execution_count for entry in models),
             sum(entry.inference_stats.fail.count for entry in models),
+            sum(batch.compute_infer.ns for entry in models for batch in entry.batch_stats),
         )
 
 

@@ -89,13 +89,18 @@ def latency_percentiles_us(
     return [float(value) for value in np.percentile(latencies_us, percentiles)]
 
 
-def run_h2load(port: int, load: Load, cores: Sequence[int], *options: str) -> LoadResult:
-    """Put `load` on 127.0.0.1:`port` from one thread on `cores`. Raises H2loadError."""
+def h2load_command(port: int, load: Load, cores: Sequence[int], *options: str) -> list[str]:
+    """What puts `load` on 127.0.0.1:`port` from one thread on `cores`."""
     command = ["taskset", "-c", ",".join(map(str, cores)), "h2load", "-t", "1", "-d", str(load.frame), *options]
     command += ["-n", str(load.requests), "-c", str(load.connections), "-m", str(load.streams)]
     if load.encoding is not None:
         command += ["-H", f"grpc-encoding: {load.encoding}"]
-    command += ["-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{METHOD}"]
+    return [*command, "-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{METHOD}"]
+
+
+def run_h2load(port: int, load: Load, cores: Sequence[int], *options: str) -> LoadResult:
+    """Put `load` on 127.0.0.1:`port` from one thread on `cores`. Raises H2loadError."""
+    command = h2load_command(port, load, cores, *options)
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
     except FileNotFoundError as error:

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // An open loop: unary gRPC calls sent when a schedule says so, however late the answers before them are.
 //
-//   open_loop PORT CONNECTIONS REQUEST SCHEDULE RESULTS
+//   open_loop PORT CONNECTIONS REQUEST SCHEDULE RESULTS [DEADLINE_US]
 //
 // REQUEST: a file with one gRPC frame. SCHEDULE: a file of int64, for each call when it is due, in nanoseconds from the
 // start, ascending. RESULTS: the file to write, two int64 for each call: by how much it was sent late, and how long
 // after it was due (not: after it was sent) it was answered, so that a server that stalls is charged for every call
-// that it keeps waiting. Calls are dealt out to the connections in turn.
+// that it keeps waiting. Calls are dealt out to the connections in turn. With DEADLINE_US every call tells the server
+// when it must be answered, and one that fails has -1 in place of the second figure.
 //
-// One thread, which never sleeps: it needs a core to itself. The process fails if a call fails.
+// One thread, which never sleeps: it needs a core to itself. Without deadlines the process fails if a call fails.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -57,7 +58,9 @@ struct Call {
 
 class Connection {
  public:
-  Connection(uint16_t port, const std::string& request, size_t* answered) : request_(request), answered_(*answered) {
+  // `timeout`: as grpc-timeout has it; empty for none.
+  Connection(uint16_t port, const std::string& request, const std::string& timeout, size_t* answered)
+      : request_(request), timeout_(timeout), answered_(*answered) {
     Connect(port);
     nghttp2_session_callbacks* callbacks = nullptr;
     nghttp2_session_callbacks_new(&callbacks);
@@ -80,13 +83,15 @@ class Connection {
   bool ready() const { return ready_; }
 
   void Send(Call* call) {
-    static const std::array<nghttp2_nv, 6> head = {
+    static const std::array<nghttp2_nv, 7> head = {
         Header(":method", "POST"),         Header(":scheme", "http"), Header(":path", kPath),
-        Header(":authority", "127.0.0.1"), Header("te", "trailers"),  Header("content-type", "application/grpc")};
+        Header(":authority", "127.0.0.1"), Header("te", "trailers"),  Header("content-type", "application/grpc"),
+        Header("grpc-timeout", timeout_)};
     nghttp2_data_provider provider{};
     provider.source.ptr = call;
     provider.read_callback = ReadRequest;
-    if (nghttp2_submit_request(session_, nullptr, head.data(), head.size(), &provider, call) < 0) {
+    if (nghttp2_submit_request(session_, nullptr, head.data(), head.size() - (timeout_.empty() ? 1 : 0), &provider,
+                               call) < 0) {
       Die("nghttp2 refused a call");
     }
   }
@@ -147,9 +152,10 @@ class Connection {
   static int OnStreamClose(nghttp2_session* session, int32_t id, uint32_t, void* user_data) {
     auto* call = static_cast<Call*>(nghttp2_session_get_stream_user_data(session, id));
     if (call == nullptr) return 0;
-    if (!call->ok) Die("a call was not answered with grpc-status 0");
+    auto* connection = static_cast<Connection*>(user_data);
+    if (!call->ok && connection->timeout_.empty()) Die("a call was not answered with grpc-status 0");
     call->answered_ns = NowNs();
-    ++static_cast<Connection*>(user_data)->answered_;
+    ++connection->answered_;
     return 0;
   }
 
@@ -166,6 +172,7 @@ class Connection {
   }
 
   const std::string& request_;
+  const std::string& timeout_;
   size_t& answered_;
   int fd_ = -1;
   bool ready_ = false;
@@ -176,10 +183,10 @@ class Connection {
 
 class OpenLoop {
  public:
-  OpenLoop(uint16_t port, size_t connections, std::string request, std::vector<Call> calls)
-      : request_(std::move(request)), calls_(std::move(calls)) {
+  OpenLoop(uint16_t port, size_t connections, std::string request, std::string timeout, std::vector<Call> calls)
+      : request_(std::move(request)), timeout_(std::move(timeout)), calls_(std::move(calls)) {
     for (size_t i = 0; i < connections; ++i) {
-      connections_.push_back(std::make_unique<Connection>(port, request_, &answered_));
+      connections_.push_back(std::make_unique<Connection>(port, request_, timeout_, &answered_));
       polled_.push_back({connections_.back()->fd(), POLLIN, 0});
     }
   }
@@ -201,7 +208,7 @@ class OpenLoop {
     std::vector<int64_t> results;
     for (const Call& call : calls_) {
       results.push_back(call.sent_ns - call.due_ns);
-      results.push_back(call.answered_ns - start_ns - call.due_ns);
+      results.push_back(call.ok ? call.answered_ns - start_ns - call.due_ns : -1);
     }
     return results;
   }
@@ -216,6 +223,7 @@ class OpenLoop {
   }
 
   const std::string request_;
+  const std::string timeout_;
   std::vector<Call> calls_;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<pollfd> polled_;
@@ -235,9 +243,10 @@ std::vector<Call> ReadSchedule(const char* path) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 6) Die("expected the arguments PORT CONNECTIONS REQUEST SCHEDULE RESULTS");
+  if (argc != 6 && argc != 7) Die("expected the arguments PORT CONNECTIONS REQUEST SCHEDULE RESULTS [DEADLINE_US]");
   OpenLoop loop(static_cast<uint16_t>(std::atoi(argv[1])), static_cast<size_t>(std::atoi(argv[2])),
-                floors::ReadFile(argv[3]), ReadSchedule(argv[4]));
+                floors::ReadFile(argv[3]), argc == 7 ? std::string(argv[6]) + "u" : std::string(),
+                ReadSchedule(argv[4]));
   const std::vector<int64_t> results = loop.Run();
   std::ofstream file(argv[5], std::ios::binary);
   file.write(reinterpret_cast<const char*>(results.data()),

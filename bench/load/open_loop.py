@@ -59,7 +59,7 @@ class OpenLoopResult:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Of the calls of one run, in the order in which they were due."""
+    """Of the calls of one run, in the order in which they were due. NaN: not answered."""
 
     sent_late_us: np.ndarray
     latency_us: np.ndarray
@@ -82,30 +82,39 @@ def arrivals_ns(rate_per_s: float, seconds: float, seed: int) -> np.ndarray:
     return np.cumsum(gaps_ns).astype(np.int64)
 
 
-def read_latencies(path: Path, calls: int) -> Latencies:
-    """What open_loop.cc wrote. Raises OpenLoopError unless it is of `calls` calls, each answered after it was sent."""
+def read_latencies(path: Path, calls: int, may_fail: bool = False) -> Latencies:
+    """What open_loop.cc wrote. Raises OpenLoopError unless it is of `calls` calls, each answered after it was sent.
+
+    With `may_fail`, calls may also be without an answer.
+    """
     figures = np.fromfile(path, dtype=np.int64)
     if figures.size != 2 * calls:
         raise OpenLoopError(f"expected two figures for each of {calls} calls, got {figures.size}")
     sent_late_ns, latency_ns = figures.reshape(-1, 2).T
-    if (sent_late_ns < 0).any() or (latency_ns < sent_late_ns).any():
+    answered = latency_ns >= 0
+    if (sent_late_ns < 0).any() or (latency_ns < sent_late_ns)[answered].any() or not (may_fail or answered.all()):
         raise OpenLoopError("a call was sent before it was due, or answered before it was sent")
-    return Latencies(sent_late_ns / 1000, latency_ns / 1000)
+    return Latencies(sent_late_ns / 1000, np.where(answered, latency_ns, np.nan) / 1000)
 
 
-def run_open_loop(port: int, frame: Path, due_ns: np.ndarray, cores: Sequence[int], scratch: Path) -> Latencies:
-    """Send `frame` to 127.0.0.1:`port` whenever a call is due. Raises BuildError or OpenLoopError."""
+def run_open_loop(
+    port: int, frame: Path, due_ns: np.ndarray, cores: Sequence[int], scratch: Path, deadline_us: int = 0
+) -> Latencies:
+    """Send `frame` to 127.0.0.1:`port` whenever a call is due. Raises BuildError or OpenLoopError.
+
+    With `deadline_us`, the server is told when it must answer, and calls may fail.
+    """
     schedule, results = scratch / "schedule", scratch / "latencies"
     due_ns.astype(np.int64).tofile(schedule)
     command = ["taskset", "-c", ",".join(map(str, cores)), str(build(OPEN_LOOP)), str(port), str(_CONNECTIONS)]
-    command += [str(frame), str(schedule), str(results)]
+    command += [str(frame), str(schedule), str(results), *([str(deadline_us)] if deadline_us else [])]
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise OpenLoopError(f"{' '.join(command)} did not end within {_LIMIT_S:g} s") from error
     if process.returncode != 0:
         raise OpenLoopError(f"{' '.join(command)} failed: {process.stderr}")
-    return read_latencies(results, due_ns.size)
+    return read_latencies(results, due_ns.size, may_fail=deadline_us > 0)
 
 
 def run(effort: Effort) -> list[OpenLoopResult]:

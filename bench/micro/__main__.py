@@ -22,7 +22,11 @@ def main() -> int:
     plugin = folder / "csrc" / "backends" / "gristmill_backend_onnxruntime.so"
     with_model = [str(plugin), str(onnxruntime_library()), str(folder / "mlp.onnx")]
     (folder / "mlp.onnx").write_bytes(build_mlp())
-    for bench in ([str(micro / "protocol_bench")], [str(micro / "ort_overhead_bench"), *with_model]):
+    for bench in (
+        [str(micro / "protocol_bench")],
+        [str(micro / "policy_bench")],
+        [str(micro / "ort_overhead_bench"), *with_model],
+    ):
         code = subprocess.run(["taskset", "-c", "0", *bench], check=False).returncode
         if code != 0:
             return code

@@ -19,6 +19,7 @@
 #include "inference.pb.h"
 #include "protocol/infer_request_decoder.h"
 #include "protocol/infer_response_encoder.h"
+#include "timing.h"
 
 namespace {
 
@@ -29,23 +30,14 @@ using gristmill::OutputTensor;
 using gristmill::ReceivedBytes;
 using gristmill::Shape;
 using gristmill::Status;
-
-constexpr int kRounds = 31;
-constexpr double kRoundNs = 2e6;
+using micro::Keep;
+using micro::MedianNs;
+using micro::Must;
 
 struct Case {
   const char* name;
   Shape shape;
 };
-
-void Must(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "protocol_bench: %s\n", what);
-  std::exit(1);
-}
-
-/// Keeps the compiler from dropping work whose result nobody reads.
-void Keep(const void* result) { asm volatile("" : : "r"(result) : "memory"); }
 
 void PutVarint(std::string* out, uint64_t value) {
   for (; value >= 0x80; value >>= 7) *out += static_cast<char>(value | 0x80);
@@ -142,31 +134,6 @@ class Protobuf {
   inference::ModelInferResponse response_;
   std::string encoded_;
 };
-
-double SecondsOf(const std::function<void()>& work, int times) {
-  const auto start = std::chrono::steady_clock::now();
-  for (int i = 0; i < times; ++i) work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-/// Median ns per call of each, measured in turns so that all see the same machine.
-std::vector<double> MedianNs(const std::vector<std::function<void()>>& works) {
-  std::vector<std::vector<double>> rounds(works.size());
-  std::vector<int> times(works.size());
-  for (size_t i = 0; i < works.size(); ++i) {
-    const double once_ns = SecondsOf(works[i], 1000) * 1e6;
-    times[i] = std::max(10, static_cast<int>(kRoundNs / std::max(once_ns, 1.0)));
-  }
-  for (int round = 0; round < kRounds; ++round) {
-    for (size_t i = 0; i < works.size(); ++i) rounds[i].push_back(SecondsOf(works[i], times[i]) * 1e9 / times[i]);
-  }
-  std::vector<double> medians;
-  for (auto& of_one : rounds) {
-    std::nth_element(of_one.begin(), of_one.begin() + kRounds / 2, of_one.end());
-    medians.push_back(of_one[kRounds / 2]);
-  }
-  return medians;
-}
 
 void Run(const Case& one) {
   const std::string bytes = MakeRequest(one.shape);
