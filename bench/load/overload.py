@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers in time under overload: deadlines told to the server, beside a fixed size and delay that knows of none.
 
-The model takes time but no CPU (2 ms for a row, 4 ms for 16), as one on an accelerator does. Every call must be answered
-within five times the run of a single row. Both arms see the same arrivals, in turns.
+The model takes time but no CPU (2 ms for a row, 4 ms for 16), as one on an accelerator does. Every call must be
+answered within five times the run of a single row. Both arms see the same arrivals, in turns.
 """
 
 from __future__ import annotations

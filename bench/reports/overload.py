@@ -23,8 +23,8 @@ def table(results: Sequence[OverloadResult]) -> Table:
             ]
             for result in results
         ],
-        f"Load and answers in time (within {DEADLINE_MS} ms): to the rate at saturation, {results[0].saturation_per_s:,.0f} "
-        "calls/s. Percentiles are of those answered.",
+        f"Load and answers in time (within {DEADLINE_MS} ms): to the rate at saturation, "
+        f"{results[0].saturation_per_s:,.0f} calls/s. Percentiles are of those answered.",
     )
 
 

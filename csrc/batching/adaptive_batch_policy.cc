@@ -97,6 +97,7 @@ AdaptiveBatchPolicy::Candidate AdaptiveBatchPolicy::KeepingDeadlines(const Pendi
   double best_rate = Rate(shrunk.count, snapshot.latency.At(shrunk.rows).typical_ns);
   for (const LatencyTable::Entry& entry : snapshot.latency.entries) {
     const int64_t rows = std::min(entry.rows, snapshot.limits.max_rows);
+    if (rows <= shrunk.rows) continue;  // gives up the hurried, and answers no more for it
     const Candidate candidate = GivingUp(group, rows, snapshot);
     const double rate = Rate(candidate.count, snapshot.latency.At(candidate.rows).typical_ns);
     if (candidate.count > 0 && rate > best_rate) {

@@ -10,6 +10,7 @@ Scheduler::Scheduler(SchedulerOptions options)
     : options_(std::move(options)),
       queue_(options_.queue),
       profile_(options_.max_rows),
+      cpu_(options_.max_rows),
       busy_until_ns_(static_cast<size_t>(options_.executors)) {}
 
 Scheduler::Verdict Scheduler::Offer(std::unique_ptr<InferRequest>* request, uint64_t group_key, int64_t now_ns,
@@ -49,14 +50,18 @@ bool Scheduler::Next(size_t executor, int64_t now_ns, Work* work, int64_t* wait_
   return true;
 }
 
-void Scheduler::Finished(size_t executor, int64_t rows, int64_t duration_ns, int64_t now_ns) {
+void Scheduler::Finished(size_t executor, int64_t rows, int64_t duration_ns, int64_t cpu_ns, int64_t now_ns) {
   busy_until_ns_[executor] = 0;
-  if (rows > 0) profile_.Record(rows, duration_ns, now_ns);
+  if (rows == 0) return;
+  profile_.Record(rows, duration_ns, now_ns);
+  cpu_.Record(rows, cpu_ns, now_ns);
 }
 
-int64_t Scheduler::TypicalRunNs() const {
+bool Scheduler::IsShort(int64_t longest_ns) const {
   const LatencyTable latency = profile_.table();
-  return latency.is_known() ? latency.At(std::min(queue_.rows(), options_.max_rows)).typical_ns : kNever;
+  const int64_t rows = std::min(queue_.rows(), options_.max_rows);
+  return latency.is_known() && latency.At(rows).floor_ns <= longest_ns &&
+         cpu_.table().At(rows).typical_ns <= longest_ns;
 }
 
 }  // namespace gristmill

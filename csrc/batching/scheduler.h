@@ -56,8 +56,8 @@ class Scheduler {
   /// new request or a Remove.
   bool Next(size_t executor, int64_t now_ns, Work* work, int64_t* wait_until_ns);
 
-  /// `executor` is idle again. `rows` is 0 if what it did says nothing about what a run takes.
-  void Finished(size_t executor, int64_t rows, int64_t duration_ns, int64_t now_ns);
+  /// `executor` is idle again. `rows` is 0 if what it did says nothing about what a run takes. `cpu_ns`: of its thread.
+  void Finished(size_t executor, int64_t rows, int64_t duration_ns, int64_t cpu_ns, int64_t now_ns);
 
   /// No request comes any more, so from now on no batch waits for company.
   void StopWaiting() { queue_.StopWaiting(); }
@@ -65,8 +65,10 @@ class Scheduler {
   size_t size() const { return queue_.size(); }
   const QueueLevel& LevelFor(uint64_t priority) const { return queue_.LevelFor(priority); }
 
-  /// What the next run takes if all that waits, as far as it fits, goes at once. kNever if that is not known.
-  int64_t TypicalRunNs() const;
+  /// Whether a run of all that waits, as far as it fits, takes a thread no longer than `longest_ns`. Runs may have
+  /// taken longer because other threads had their processor; then their CPU says what they were, and the fastest of
+  /// them that they do not sleep.
+  bool IsShort(int64_t longest_ns) const;
 
  private:
   /// Whether a request cannot be answered in time, and when it could be.
@@ -75,6 +77,7 @@ class Scheduler {
   const SchedulerOptions options_;
   RequestQueue queue_;
   LatencyProfile profile_;
+  LatencyProfile cpu_;
   std::vector<int64_t> busy_until_ns_;  // by executor; 0: idle
 };
 

@@ -104,7 +104,7 @@ struct BackendOptions {
 };
 
 /// Bumped whenever anything in this header or in what it includes changes layout.
-inline constexpr int kBackendAbiVersion = 1;
+inline constexpr int kBackendAbiVersion = 2;
 
 /// Refuses another `abi_version` than its own with kFailedPrecondition.
 using CreateBackendFunction = Status (*)(int abi_version, const BackendOptions& options,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/clock.h"
 
+#include <time.h>
+
 #include <chrono>
 #include <thread>
 
@@ -15,6 +17,12 @@ class RealClock final : public Clock {
  public:
   int64_t NowNs() const override {
     return duration_cast<nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  }
+
+  int64_t ThreadCpuNs() const override {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
   }
 
   int64_t WallMs() const override {

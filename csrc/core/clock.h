@@ -22,6 +22,9 @@ class Clock {
   /// Nanoseconds on a clock that never goes back.
   virtual int64_t NowNs() const = 0;
 
+  /// Nanoseconds of CPU that the calling thread has used. A system call.
+  virtual int64_t ThreadCpuNs() const = 0;
+
   /// Milliseconds since the Unix epoch, for people and statistics.
   virtual int64_t WallMs() const = 0;
 

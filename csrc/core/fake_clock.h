@@ -18,6 +18,8 @@ class FakeClock final : public Clock {
     MutexLock lock(mu_);
     return now_ns_;
   }
+  /// As if every thread had been busy all the time.
+  int64_t ThreadCpuNs() const override { return NowNs(); }
   int64_t WallMs() const override { return NowNs() / 1'000'000; }
 
   void WaitUntil(CondVar& condition, Mutex& mutex, int64_t deadline_ns) override REQUIRES(mutex) {

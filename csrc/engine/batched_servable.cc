@@ -10,6 +10,10 @@
 namespace gristmill {
 namespace {
 
+/// Of the longest short runs, how many one thread does before it leaves the rest to another: what a turn has brought
+/// is better done by one thread than by two that share a processor.
+constexpr int64_t kShortRuns = 10;
+
 SchedulerOptions OptionsOf(const ModelConfig& config, const Admission& admission, const BatchPolicy& policy) {
   const BatchingOptions& batching = config.batching;
   const bool combines = batching.dynamic && config.max_batch_size > 0;
@@ -183,11 +187,11 @@ void BatchedServable::Serve() {
 
 void BatchedServable::Wake(MayRun may_run) {
   if (may_run == MayRun::kYes && short_run_ns_ > 0) {
-    int64_t left_ns = short_run_ns_;
+    int64_t left_ns = kShortRuns * short_run_ns_;
     Executor* executor = nullptr;
-    while ((executor = NextShortBatch(executor, left_ns)) != nullptr) {
+    while ((executor = NextShortBatch(executor, left_ns > 0 ? short_run_ns_ : 0)) != nullptr) {
       executor->Run();
-      left_ns -= executor->last_run().duration_ns;
+      left_ns -= executor->last_run().cpu_ns;
     }
   } else {
     arrived_.NotifyOne();
@@ -210,7 +214,7 @@ BatchedServable::Executor* BatchedServable::NextShortBatch(Executor* previous, i
   if (previous != nullptr) TakeBack(previous);
   if (scheduler_.size() == 0) return nullptr;
   Executor* executor = nullptr;
-  if (scheduler_.TypicalRunNs() <= longest_ns) {
+  if (scheduler_.IsShort(longest_ns)) {
     int64_t wait_until_ns = kNever;
     executor = Assign(clock_.NowNs(), &wait_until_ns);
   }
@@ -220,7 +224,7 @@ BatchedServable::Executor* BatchedServable::NextShortBatch(Executor* previous, i
 
 void BatchedServable::TakeBack(Executor* executor) {
   const Run& run = executor->last_run();
-  scheduler_.Finished(executor->index(), run.rows, run.duration_ns, clock_.NowNs());
+  scheduler_.Finished(executor->index(), run.rows, run.duration_ns, run.cpu_ns, clock_.NowNs());
   idle_.push_back(executor);
   if (!closed_) return;
   arrived_.NotifyAll();  // threads that found work left, and no executor for it

@@ -56,6 +56,7 @@ class BatchedServable final : public Servable {
   struct Run {
     int64_t rows = 0;
     int64_t duration_ns = 0;
+    int64_t cpu_ns = 0;
   };
   struct Refusal {
     DropReason reason = DropReason::kExpired;

@@ -16,7 +16,7 @@ constexpr int64_t kSlackNs = 50'000;
 /// A thread that sleeps for less wakes up about as late.
 constexpr int64_t kShortestWaitNs = 20'000;
 /// To wake another thread and to be woken by it costs about as much.
-constexpr int64_t kShortRunNs = 50'000;
+constexpr int64_t kShortRunNs = 200'000;
 
 Status CheckConfig(const ModelConfig& config) {
   const auto refuse = [&](const std::string& what) {

@@ -9,7 +9,9 @@ void BatchedServable::Executor::Run() {
   FailGivenUp();
   last_run_ = {};
   if (!work_.batch.empty()) {
+    const int64_t cpu_before_ns = clock_.ThreadCpuNs();
     last_run_ = RunBatch(work_.batch);
+    last_run_.cpu_ns = clock_.ThreadCpuNs() - cpu_before_ns;
     servable_.EndTurn();
     work_.batch.clear();
   }

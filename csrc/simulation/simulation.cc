@@ -97,7 +97,7 @@ class Simulation {
     for (uint64_t ticket : executor.tickets) result_.answered_ns[ticket] = executor.done_ns;
     executor.tickets.clear();
     result_.batch_rows.push_back(rows);
-    scheduler_.Finished(index, rows, duration_ns, executor.done_ns);
+    scheduler_.Finished(index, rows, duration_ns, duration_ns, executor.done_ns);
     options_.on_run(rows, duration_ns);
     executor.done_ns = kNever;
   }
