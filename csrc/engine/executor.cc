@@ -9,9 +9,10 @@ void BatchedServable::Executor::Run() {
   FailGivenUp();
   last_run_ = {};
   if (!work_.batch.empty()) {
-    const int64_t cpu_before_ns = clock_.ThreadCpuNs();
+    const int64_t cpu_before_ns = measures_cpu_ ? clock_.ThreadCpuNs() : 0;
     last_run_ = RunBatch(work_.batch);
-    last_run_.cpu_ns = clock_.ThreadCpuNs() - cpu_before_ns;
+    last_run_.cpu_ns = measures_cpu_ ? clock_.ThreadCpuNs() - cpu_before_ns : last_run_.duration_ns;
+    measures_cpu_ = last_run_.duration_ns > servable_.short_run_ns_;
     servable_.EndTurn();
     work_.batch.clear();
   }

@@ -51,6 +51,7 @@ class BatchedServable::Executor {
   Work work_;
   uint64_t turn_ = 0;  // of the batch
   BatchedServable::Run last_run_;
+  bool measures_cpu_ = false;  // a run that is short by the clock needs no system call to tell
   std::vector<BatchItem> items_;
   std::vector<OutputTensor> outputs_;
   std::vector<ResponseSink*> sinks_;
