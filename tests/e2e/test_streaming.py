@@ -167,6 +167,17 @@ def test_an_error_names_its_request(stub: GRPCInferenceServiceStub) -> None:
     assert answers[0].infer_response == pb.ModelInferResponse(id="lost")
 
 
+@pytest.mark.parametrize("damaged", [b"\x0a\x05ab", b"\xff" * 9])
+def test_a_damaged_message_is_answered_with_an_error(server: RunningServer, damaged: bytes) -> None:
+    with grpc.insecure_channel(server.url) as channel:
+        stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        whole = message("echo", ONE_ROW).SerializeToString()
+        answers = [
+            pb.ModelStreamInferResponse.FromString(raw) for raw in stream(iter([damaged, whole]), timeout=LIMIT_S)
+        ]
+    assert [bool(answer.error_message) for answer in answers] == [True, False]
+
+
 def test_a_stream_without_a_request_ends_well(stub: GRPCInferenceServiceStub) -> None:
     assert list(stub.ModelStreamInfer(iter([]), timeout=LIMIT_S)) == []
 
