@@ -92,7 +92,7 @@ def totals(client: triton.InferenceServerClient, model: str, sequence: int | str
     return [answer.as_numpy("Y").item() for answer in answers]
 
 
-@pytest.mark.parametrize("model", ["total", "direct", "named", "brief"])
+@pytest.mark.parametrize("model", ["total", "direct", "named"])
 def test_a_sequence_goes_on_where_it_stopped(server: RunningServer, model: str) -> None:
     with server.client() as client:
         assert totals(client, model, 7, [1, 2, 3]) == [1, 3, 6]
