@@ -7,7 +7,7 @@
 //
 //   if (scheduler.Offer(&request, key, now_ns, &answered_ns) == Scheduler::Verdict::kTaken) …
 //   if (scheduler.Next(executor, now_ns, &work, &wait_until_ns)) …   // run and answer it, then
-//   scheduler.Finished(executor, rows, duration_ns, now_ns);
+//   scheduler.Finished(executor, rows, duration_ns, cpu_ns, now_ns);
 #pragma once
 
 #include <cstdint>

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gristmill.repository.config_source import parse_text
 from gristmill.repository.errors import ConfigError
-from gristmill.repository.model_config import ModelFile, complete_config, protocol_datatype
+from gristmill.repository.model_config import ModelFile, complete_config
 from gristmill.repository.sequences import core_sequences
 from gristmill_protos.model_config_pb2 import DataType, ModelConfig
 
@@ -104,11 +104,11 @@ def test_an_initial_state_s_file_must_have_its_size(tmp_path: Path) -> None:
     (tmp_path / "initial_state").mkdir()
     file = tmp_path / "initial_state" / "past"
     file.write_bytes(np.zeros(6, np.float32).tobytes())
-    assert core_sequences(config, tmp_path, protocol_datatype) is not None
+    assert core_sequences(config, tmp_path) is not None
     file.write_bytes(bytes(5))
     with pytest.raises(ConfigError, match=r"expected 24 bytes for FP32\[3, 2\], got 5"):
-        core_sequences(config, tmp_path, protocol_datatype)
+        core_sequences(config, tmp_path)
 
 
 def test_a_model_without_sequences_has_none(tmp_path: Path) -> None:
-    assert core_sequences(ModelConfig(), tmp_path, protocol_datatype) is None
+    assert core_sequences(ModelConfig(), tmp_path) is None

@@ -18,7 +18,7 @@ from gristmill_protos import inference_pb2_grpc
 from gristmill.repository.errors import RepositoryError
 from gristmill.repository.loader import LoadedVersion
 from gristmill.repository.manager import ModelManager
-from gristmill.repository.model_config import protocol_datatype
+from gristmill.repository.signature import protocol_datatype
 
 if TYPE_CHECKING:
     from gristmill._core import Duration, Statistics

@@ -16,9 +16,10 @@ from gristmill_protos.model_config_pb2 import ModelConfig, ModelDynamicBatching,
 from gristmill.repository.config_source import ConfigSource
 from gristmill.repository.errors import RepositoryError
 from gristmill.repository.layout import VersionDirectory, verify
-from gristmill.repository.model_config import choose_model_file, complete_config, protocol_datatype
+from gristmill.repository.model_config import choose_model_file, complete_config
 from gristmill.repository.response_cache import core_cache
 from gristmill.repository.sequences import core_sequences
+from gristmill.repository.signature import protocol_datatype
 
 if TYPE_CHECKING:
     from gristmill._core import ModelOptions, OpenedModel, QueueLevel, Servable
@@ -101,7 +102,7 @@ def core_options(config: ModelConfig, version: VersionDirectory) -> ModelOptions
         default_queue_level=max(batching.default_priority_level, 1) - 1,
         preserve_ordering=batching.preserve_ordering,
         cache=core_cache(config),
-        sequence=core_sequences(config, version.path.parent, protocol_datatype),
+        sequence=core_sequences(config, version.path.parent),
         instance_count=sum(group.count for group in config.instance_group),
     )
 

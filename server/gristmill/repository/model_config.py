@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Protocol
 
 from gristmill_protos.model_config_pb2 import (
     DataType,
@@ -25,6 +24,7 @@ from gristmill.repository.config_source import ConfigSource
 from gristmill.repository.errors import ConfigError
 from gristmill.repository.response_cache import PARAMETERS, check_response_cache
 from gristmill.repository.sequences import complete_sequences, hidden_inputs, hidden_outputs
+from gristmill.repository.signature import DATA_TYPES, PROTOCOL_NAMES, Signature, Tensor
 
 #: Backends in the order in which their files are preferred: file name, and Triton's name of the platform.
 BACKENDS: Mapping[str, tuple[str, str]] = {
@@ -32,47 +32,8 @@ BACKENDS: Mapping[str, tuple[str, str]] = {
     "sim": ("model.sim", "sim"),
 }
 
-_PROTOCOL_NAMES = {
-    DataType.TYPE_BOOL: "BOOL",
-    DataType.TYPE_UINT8: "UINT8",
-    DataType.TYPE_UINT16: "UINT16",
-    DataType.TYPE_UINT32: "UINT32",
-    DataType.TYPE_UINT64: "UINT64",
-    DataType.TYPE_INT8: "INT8",
-    DataType.TYPE_INT16: "INT16",
-    DataType.TYPE_INT32: "INT32",
-    DataType.TYPE_INT64: "INT64",
-    DataType.TYPE_FP16: "FP16",
-    DataType.TYPE_FP32: "FP32",
-    DataType.TYPE_FP64: "FP64",
-    DataType.TYPE_STRING: "BYTES",
-    DataType.TYPE_BF16: "BF16",
-}
-_DATA_TYPES = {name: data_type for data_type, name in _PROTOCOL_NAMES.items()}
-
-
 # Each has counters of its own in every queue.
 _MOST_PRIORITY_LEVELS = 1000
-
-
-class Tensor(Protocol):
-    """A tensor as declared: `datatype` is the protocol's name ("FP32"), -1 in `dims` is any size."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def datatype(self) -> str: ...  # noqa: D102
-    @property
-    def dims(self) -> Sequence[int]: ...  # noqa: D102
-
-
-class Signature(Protocol):
-    """What an opened model file says of itself; dims as in the file."""
-
-    @property
-    def inputs(self) -> Sequence[Tensor]: ...  # noqa: D102
-    @property
-    def outputs(self) -> Sequence[Tensor]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -82,18 +43,6 @@ class ModelFile:
     backend: str
     file_name: str
     parameters: Mapping[str, str]
-
-
-def protocol_datatype(data_type: DataType) -> str:
-    """The protocol's name of a DataType: "FP32" for TYPE_FP32, "BYTES" for TYPE_STRING."""
-    return _PROTOCOL_NAMES[data_type]
-
-
-def _data_type_of(datatype: str) -> DataType:
-    """Raises ConfigError for one that the protocol cannot carry."""
-    if datatype not in _DATA_TYPES:
-        raise ConfigError(f"the model file has a tensor of datatype {datatype}, which the protocol cannot carry")
-    return _DATA_TYPES[datatype]
 
 
 def choose_model_file(source: ConfigSource, file_names: Sequence[str]) -> ModelFile:
@@ -139,7 +88,7 @@ def complete_config(
         config.max_batch_size = default_max_batch_size
         if not source.given:
             config.dynamic_batching.SetInParent()
-    complete_sequences(source, config, signature.inputs, signature.outputs, _data_type_of)
+    complete_sequences(source, config, signature)
     _complete_inputs(source, config, signature)
     _complete_outputs(source, config, signature)
     _check_batching(source, config)
@@ -221,12 +170,12 @@ def _complete_tensor(
     source: ConfigSource, field: tuple[str, int], tensor: ModelInput | ModelOutput, actual: Tensor, max_batch_size: int
 ) -> None:
     batched = max_batch_size > 0
-    if actual.datatype not in _DATA_TYPES:
+    if actual.datatype not in DATA_TYPES:
         raise source.error((field,), f"'{tensor.name}' has datatype {actual.datatype}, which the protocol cannot carry")
     if tensor.data_type == DataType.TYPE_INVALID:
-        tensor.data_type = _DATA_TYPES[actual.datatype]
-    elif _PROTOCOL_NAMES[tensor.data_type] != actual.datatype:
-        expected = DataType.Name(_DATA_TYPES[actual.datatype])
+        tensor.data_type = DATA_TYPES[actual.datatype]
+    elif PROTOCOL_NAMES[tensor.data_type] != actual.datatype:
+        expected = DataType.Name(DATA_TYPES[actual.datatype])
         raise source.error(
             (field, ("data_type", 0)),
             f"'{tensor.name}' is {expected} in the model file, not {DataType.Name(tensor.data_type)}",

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gristmill_protos.model_config_pb2 import DataType, ModelConfig, ModelSequenceBatching
 
 from gristmill.repository.config_source import ConfigSource, FieldPath
 from gristmill.repository.errors import ConfigError
+from gristmill.repository.signature import Signature, Tensor, config_datatype, protocol_datatype
 
 if TYPE_CHECKING:
     from gristmill._core import SequenceOptions
@@ -46,17 +47,6 @@ _SIZES = {"BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "FP16": 2, 
 _SIZES |= {"UINT32": 4, "INT32": 4, "FP32": 4, "UINT64": 8, "INT64": 8, "FP64": 8}
 
 
-class Tensor(Protocol):
-    """A tensor of a model file; dims as in the file."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def datatype(self) -> str: ...  # noqa: D102
-    @property
-    def dims(self) -> Sequence[int]: ...  # noqa: D102
-
-
 def hidden_inputs(config: ModelConfig) -> set[str]:
     """Inputs of the model that its callers do not see."""
     batching = config.sequence_batching
@@ -68,16 +58,10 @@ def hidden_outputs(config: ModelConfig) -> set[str]:
     return {state.output_name for state in config.sequence_batching.state}
 
 
-def complete_sequences(
-    source: ConfigSource,
-    config: ModelConfig,
-    inputs: Sequence[Tensor],
-    outputs: Sequence[Tensor],
-    data_type_of: Callable[[str], DataType],
-) -> None:
+def complete_sequences(source: ConfigSource, config: ModelConfig, signature: Signature) -> None:
     """Check `sequence_batching`, if there is one, against the model file, and fill in what it leaves out.
 
-    `data_type_of` translates the protocol's names ("FP32"). Raises ConfigError.
+    Raises ConfigError.
     """
     if not config.HasField("sequence_batching"):
         return
@@ -87,8 +71,8 @@ def complete_sequences(
         batching.direct.SetInParent()
     if batching.oldest.max_candidate_sequences < 0:
         raise source.error((*_FIELD, ("oldest", 0)), "max_candidate_sequences must not be negative")
-    inputs_by_name = {tensor.name: tensor for tensor in inputs}
-    outputs_by_name = {tensor.name: tensor for tensor in outputs}
+    inputs_by_name = {tensor.name: tensor for tensor in signature.inputs}
+    outputs_by_name = {tensor.name: tensor for tensor in signature.outputs}
     given = [tensor.name for tensor in config.input]
     names = [control.name for control in batching.control_input] + [state.input_name for state in batching.state]
     for name in names:
@@ -97,7 +81,7 @@ def complete_sequences(
     for index, control in enumerate(batching.control_input):
         path = (*_FIELD, ("control_input", index))
         actual = _existing(source, path, "input", control.name, inputs_by_name)
-        _complete_control(source, path, control, actual, config.max_batch_size > 0, data_type_of)
+        _complete_control(source, path, control, actual, config.max_batch_size > 0)
     for index, state in enumerate(batching.state):
         path = (*_FIELD, ("state", index))
         taken = _existing(source, path, "input", state.input_name, inputs_by_name)
@@ -106,12 +90,10 @@ def complete_sequences(
             raise source.error(
                 path, f"'{state.input_name}' is {taken.datatype}, but '{state.output_name}' is {made.datatype}"
             )
-        _complete_state(source, path, state, taken, config.max_batch_size > 0, data_type_of)
+        _complete_state(source, path, state, taken, config.max_batch_size > 0)
 
 
-def core_sequences(
-    config: ModelConfig, model_directory: Path, protocol_name: Callable[[DataType], str]
-) -> SequenceOptions | None:
+def core_sequences(config: ModelConfig, model_directory: Path) -> SequenceOptions | None:
     """The core's form of a complete configuration's `sequence_batching`; None if there is none.
 
     Reads the files of initial states. Raises ConfigError or OSError.
@@ -126,12 +108,12 @@ def core_sequences(
         control = item.control[0]
         off, on = _false_true(control)
         # One element a row, in as many dimensions as the model file has.
-        tensor = TensorSpec(item.name, protocol_name(control.data_type), [1])
+        tensor = TensorSpec(item.name, protocol_datatype(control.data_type), [1])
         controls.append(ControlInput(kind=_KINDS[control.kind], tensor=tensor, off=off, on=on))
     states = []
     for state in batching.state:
         dims = _initial_dims(state)
-        datatype = protocol_name(state.data_type)
+        datatype = protocol_datatype(state.data_type)
         states.append(
             StateTensor(
                 input=TensorSpec(state.input_name, datatype, list(state.dims)),
@@ -162,7 +144,6 @@ def _complete_control(
     item: ModelSequenceBatching.ControlInput,
     actual: Tensor,
     batched: bool,
-    data_type_of: Callable[[str], DataType],
 ) -> None:
     if len(item.control) != 1:
         raise source.error(path, f"expected one control for input '{item.name}', got {len(item.control)}")
@@ -177,7 +158,7 @@ def _complete_control(
         given = [control.data_type] if control.data_type else []
     elif len(given) != 1 or len(getattr(control, _VALUES[given[0]])) != 2:
         raise source.error(path, f"expected two values for no and yes, in one of {', '.join(_VALUES.values())}")
-    data_type = data_type_of(actual.datatype)
+    data_type = config_datatype(actual.datatype)
     if given and given[0] != data_type:
         raise source.error(path, f"'{item.name}' is {DataType.Name(data_type)}, not {DataType.Name(given[0])}")
     if is_id and data_type not in _CORRELATION_ID_TYPES:
@@ -191,9 +172,8 @@ def _complete_state(
     state: ModelSequenceBatching.State,
     actual: Tensor,
     batched: bool,
-    data_type_of: Callable[[str], DataType],
 ) -> None:
-    data_type = data_type_of(actual.datatype)
+    data_type = config_datatype(actual.datatype)
     if state.data_type not in (DataType.TYPE_INVALID, data_type):
         expected = DataType.Name(data_type)
         raise source.error(path, f"'{state.input_name}' is {expected}, not {DataType.Name(state.data_type)}")
