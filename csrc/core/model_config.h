@@ -98,6 +98,14 @@ struct CacheOptions {
   std::vector<std::string> key_inputs;
 };
 
+/// One model of an ensemble, and what its tensors are called there.
+struct EnsembleStep {
+  std::string model;
+  std::string version;                         // as a request names it; empty: the newest
+  std::map<std::string, std::string> inputs;   // the model's name -> the ensemble's
+  std::map<std::string, std::string> outputs;  // likewise
+};
+
 struct ModelConfig {
   std::string name;
   int64_t version = 0;
@@ -111,6 +119,8 @@ struct ModelConfig {
   std::optional<SequenceOptions> sequence;
   /// Not together with `sequence`.
   std::optional<CacheOptions> cache;
+  /// Of an ensemble, which has no model of its own: each after those whose outputs it takes.
+  std::vector<EnsembleStep> steps;
   /// Executors, each with a thread of its own. At least 1.
   int instance_count = 1;
 };

@@ -102,13 +102,26 @@ Status Engine::Load(std::shared_ptr<BackendModel> model, ModelConfig config, std
   BatchedServableOptions options{
       .config = std::move(config), .clock = &clock_, .policy = &policy_, .short_run_ns = kShortRunNs};
   if (Status status = Create(std::move(options), std::move(model), &created); !status.ok()) return status;
-  {
-    MutexLock lock(mu_);
-    std::erase_if(loaded_, [](const auto& entry) { return entry.second.expired(); });
-    loaded_.insert_or_assign(created.get(), created);
-  }
+  Remember(created);
   *servable = std::move(created);
   return Status::Ok();
+}
+
+Status Engine::LoadEnsemble(ModelConfig config, std::shared_ptr<Servable>* servable) {
+  if (Status status = CheckConfig(config); !status.ok()) return status;
+  std::shared_ptr<Servable> created;
+  EnsembleServableOptions options{
+      .config = std::move(config), .clock = &clock_, .versions = &versions_, .buffers = &buffers_, .sink = &step_sink_};
+  if (Status status = EnsembleServable::Create(std::move(options), &created); !status.ok()) return status;
+  Remember(created);
+  *servable = std::move(created);
+  return Status::Ok();
+}
+
+void Engine::Remember(const std::shared_ptr<Servable>& servable) {
+  MutexLock lock(mu_);
+  std::erase_if(loaded_, [](const auto& entry) { return entry.second.expired(); });
+  loaded_.insert_or_assign(servable.get(), servable);
 }
 
 void Engine::Infer(std::span<std::unique_ptr<InferRequest>> requests, MayRun may_run) {

@@ -27,6 +27,7 @@
 #include "core/status.h"
 #include "engine/backend_registry.h"
 #include "engine/batched_servable.h"
+#include "engine/ensemble_servable.h"
 #include "engine/response_cache.h"
 #include "engine/servable.h"
 #include "engine/version_table.h"
@@ -52,6 +53,9 @@ class Engine {
   /// Starts the executors of a version. kInvalidArgument if the configuration contradicts itself.
   Status Load(std::shared_ptr<BackendModel> model, ModelConfig config, std::shared_ptr<Servable>* servable);
 
+  /// The same for an ensemble, whose steps are found among what is published when they are run.
+  Status LoadEnsemble(ModelConfig config, std::shared_ptr<Servable>* servable);
+
   void Publish(const std::string& model, ModelEntry entry) { versions_.Publish(model, std::move(entry)); }
   void Forget(const std::string& model) { versions_.Forget(model); }
 
@@ -75,6 +79,7 @@ class Engine {
                 std::shared_ptr<Servable>* servable);
   /// `servable` is who has taken the request.
   Status Admit(std::unique_ptr<InferRequest>* request, std::shared_ptr<Servable>* servable);
+  void Remember(const std::shared_ptr<Servable>& servable);
   /// Null if it is gone, and has answered all its requests.
   std::shared_ptr<Servable> FindLoaded(const Servable* servable);
 
@@ -83,6 +88,7 @@ class Engine {
   const AdaptiveBatchPolicy policy_;
   BackendRegistry backends_;
   ResponseCache response_cache_;
+  StepSink step_sink_;
   VersionTable versions_;  // before the backends in destruction, since servables hold their models
 
   Mutex mu_;

@@ -56,6 +56,13 @@ void Statistics::RecordDrop(DropReason reason, int64_t waited_ns) {
   totals_.fail.Add(1, waited_ns);
 }
 
+void Statistics::RecordEnsemble(int64_t wall_ms, int64_t rows, int64_t request_ns) {
+  MutexLock lock(mu_);
+  totals_.last_inference_ms = wall_ms;
+  totals_.inference_count += static_cast<uint64_t>(rows);
+  totals_.success.Add(1, request_ns);
+}
+
 void Statistics::RecordCacheHit(const CacheHitRecord& record) {
   MutexLock lock(mu_);
   totals_.last_inference_ms = record.wall_ms;

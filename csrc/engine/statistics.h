@@ -90,6 +90,8 @@ class Statistics {
   void RecordFailures(uint64_t requests, int64_t total_ns);
   /// One request that was not run, `waited_ns` after its arrival.
   void RecordDrop(DropReason reason, int64_t waited_ns);
+  /// A request that other models have answered together.
+  void RecordEnsemble(int64_t wall_ms, int64_t rows, int64_t request_ns);
   void RecordCacheHit(const CacheHitRecord& record);
   void RecordCacheMiss(int64_t duration_ns);
   StatisticsSnapshot Snapshot() const;
