@@ -88,6 +88,13 @@ std::shared_ptr<ServableHandle> Load(const std::shared_ptr<Engine>& engine, cons
   return handle;
 }
 
+std::shared_ptr<ServableHandle> LoadEnsemble(const std::shared_ptr<Engine>& engine, const ModelConfig& config) {
+  auto handle = std::make_shared<ServableHandle>();
+  handle->engine = engine;
+  CallWithoutGil([&] { return engine->LoadEnsemble(config, &handle->servable); });
+  return handle;
+}
+
 void Publish(Engine& engine, const std::string& name, const std::vector<std::shared_ptr<ServableHandle>>& servables,
              std::map<std::string, int64_t> aliases, std::string reason) {
   ModelEntry entry;
@@ -145,6 +152,7 @@ void RegisterEngine(py::module_& m) {
       .def("open_model", &OpenModel, py::kw_only(), py::arg("backend"), py::arg("path"),
            py::arg("parameters") = Parameters{})
       .def("load", &Load, py::arg("model"), py::arg("options"))
+      .def("load_ensemble", &LoadEnsemble, py::arg("options"))
       .def("publish", &Publish, py::arg("name"), py::arg("servables"), py::kw_only(),
            py::arg("aliases") = std::map<std::string, int64_t>{}, py::arg("reason") = "")
       .def("forget", &Engine::Forget, py::arg("name"));

@@ -92,12 +92,22 @@ void RegisterModel(py::module_& m) {
            }),
            py::kw_only(), py::arg("ttl_us") = 0, py::arg("key_inputs") = std::vector<std::string>{});
 
+  using Names = std::map<std::string, std::string>;
+  py::class_<EnsembleStep>(m, "EnsembleStep")
+      .def(py::init([](std::string model, std::string version, Names inputs, Names outputs) {
+             return EnsembleStep{.model = std::move(model),
+                                 .version = std::move(version),
+                                 .inputs = std::move(inputs),
+                                 .outputs = std::move(outputs)};
+           }),
+           py::kw_only(), py::arg("model"), py::arg("version") = "", py::arg("inputs"), py::arg("outputs"));
+
   py::class_<ModelConfig>(m, "ModelOptions")
       .def(py::init([](std::string name, int64_t version, int64_t max_batch_size, std::vector<TensorSpec> inputs,
                        std::vector<TensorSpec> outputs, bool dynamic_batching, int64_t max_queue_delay_us,
                        std::vector<int64_t> preferred_batch_sizes, std::vector<QueueLevel> queue_levels,
                        size_t default_queue_level, bool preserve_ordering, std::optional<SequenceOptions> sequence,
-                       std::optional<CacheOptions> cache, int instance_count) {
+                       std::optional<CacheOptions> cache, std::vector<EnsembleStep> steps, int instance_count) {
              return ModelConfig{.name = std::move(name),
                                 .version = version,
                                 .max_batch_size = max_batch_size,
@@ -111,6 +121,7 @@ void RegisterModel(py::module_& m) {
                                              .preserve_order = preserve_ordering},
                                 .sequence = std::move(sequence),
                                 .cache = std::move(cache),
+                                .steps = std::move(steps),
                                 .instance_count = instance_count};
            }),
            py::kw_only(), py::arg("name"), py::arg("version"), py::arg("max_batch_size"), py::arg("inputs"),
@@ -118,7 +129,7 @@ void RegisterModel(py::module_& m) {
            py::arg("preferred_batch_sizes") = std::vector<int64_t>{},
            py::arg("queue_levels") = std::vector<QueueLevel>(1), py::arg("default_queue_level") = 0,
            py::arg("preserve_ordering") = false, py::arg("sequence") = std::nullopt, py::arg("cache") = std::nullopt,
-           py::arg("instance_count") = 1);
+           py::arg("steps") = std::vector<EnsembleStep>{}, py::arg("instance_count") = 1);
 
   py::class_<OpenedModel, std::shared_ptr<OpenedModel>>(m, "OpenedModel")
       .def_property_readonly("inputs", [](const OpenedModel& opened) { return opened.model->signature().inputs; })

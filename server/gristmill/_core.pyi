@@ -71,6 +71,13 @@ class CacheOptions:
 
     def __init__(self, *, ttl_us: int = 0, key_inputs: Sequence[str] = ()) -> None: ...
 
+class EnsembleStep:
+    """One model of an ensemble; `inputs` and `outputs` name the ensemble's tensors by the model's names."""
+
+    def __init__(
+        self, *, model: str, version: str = "", inputs: Mapping[str, str], outputs: Mapping[str, str]
+    ) -> None: ...
+
 class ModelOptions:
     """How one model version is served; the arguments mirror csrc/core/model_config.h.
 
@@ -93,6 +100,7 @@ class ModelOptions:
         preserve_ordering: bool = False,
         sequence: SequenceOptions | None = None,
         cache: CacheOptions | None = None,
+        steps: Sequence[EnsembleStep] = (),
         instance_count: int = 1,
     ) -> None: ...
 
@@ -175,6 +183,8 @@ class Engine:
     def open_model(self, *, backend: str, path: str, parameters: Mapping[str, str] = ...) -> OpenedModel: ...
     def load(self, model: OpenedModel, options: ModelOptions) -> Servable:
         """Create the executors of a version and start them. Nothing reaches it before `publish`."""
+    def load_ensemble(self, options: ModelOptions) -> Servable:
+        """The same for an ensemble, whose `steps` each come after those that they take from."""
     def publish(
         self, name: str, servables: Sequence[Servable], *, aliases: Mapping[str, int] = ..., reason: str = ""
     ) -> None:

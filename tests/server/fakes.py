@@ -117,6 +117,10 @@ class FakeEngine:
         config, version = options
         return FakeServable(version, config, model.path.read_text())
 
+    def load_ensemble(self, options: tuple[ModelConfig, int]) -> FakeServable:
+        config, version = options
+        return FakeServable(version, config, " ".join(step.model_name for step in config.ensemble_scheduling.step))
+
     def publish(
         self, name: str, servables: Sequence[FakeServable], *, aliases: Mapping[str, int] = {}, reason: str = ""
     ) -> None:

@@ -17,7 +17,6 @@ UNSUPPORTED = {
     "sequence_batching.direct.minimum_slot_utilization": "sequence_batching { direct { minimum_slot_utilization: 1 } }",
     "sequence_batching.oldest.preserve_ordering": "sequence_batching { oldest { preserve_ordering: true } }",
     "sequence_batching.state.use_growable_memory": "sequence_batching { state { use_growable_memory: true } }",
-    "ensemble_scheduling": 'ensemble_scheduling { step { model_name: "n" } }',
     "cc_model_filenames": 'cc_model_filenames { key: "7.5" value: "f" }',
     "metric_tags": 'metric_tags { key: "k" value: "v" }',
     "model_warmup": 'model_warmup { name: "w" }',
@@ -61,14 +60,21 @@ default_model_filename: "model.sim"
 parameters { key: "k" value { string_value: "v" } }
 """
 # In place of dynamic_batching.
-SUPPORTED_TOO = """
+SUPPORTED_SCHEDULING = (
+    """
 sequence_batching {
   max_sequence_idle_microseconds: 1
   control_input { name: "c" control { kind: CONTROL_SEQUENCE_CORRID } }
   state { input_name: "i" output_name: "o" initial_state { name: "s" } }
   oldest { max_candidate_sequences: 1 preferred_batch_size: 2 max_queue_delay_microseconds: 3 }
 }
-"""
+""",
+    """
+ensemble_scheduling {
+  step { model_name: "a" model_version: -1 input_map { key: "x" value: "y" } output_map { key: "x" value: "y" } }
+}
+""",
+)
 
 
 @pytest.mark.parametrize(("field", "text"), UNSUPPORTED.items(), ids=UNSUPPORTED)
@@ -79,14 +85,14 @@ def test_unsupported_field_is_named_with_its_line(field: str, text: str) -> None
 
 
 def test_every_field_of_the_schema_is_either_supported_or_tested_as_unsupported() -> None:
-    accepted = [text_format.Parse(text, ModelConfig()) for text in (SUPPORTED, SUPPORTED_TOO)]
+    accepted = [text_format.Parse(text, ModelConfig()) for text in (SUPPORTED, *SUPPORTED_SCHEDULING)]
     supported = {field.name for message in accepted for field, _ in message.ListFields()}
     refused = {name.split(".")[0] for name in UNSUPPORTED if "." not in name}
     assert supported | refused == {field.name for field in ModelConfig.DESCRIPTOR.fields}
     assert not supported & refused
 
 
-@pytest.mark.parametrize("text", [SUPPORTED, SUPPORTED_TOO])
+@pytest.mark.parametrize("text", [SUPPORTED, *SUPPORTED_SCHEDULING])
 def test_supported_fields_are_accepted(text: str) -> None:
     source = parse_text(text, "config.pbtxt", "m")
     assert source.message == text_format.Parse(text, ModelConfig())

@@ -143,9 +143,9 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> pb.RepositoryModelUnloadResponse:
         await _refuse_repository_name(request.repository_name, context)
         try:
-            # No model depends on another, so either value of the one parameter that clients send means the same.
             _refuse_parameters(request.parameters.keys() - {"unload_dependents"})
-            await self._manager.unload(request.model_name)
+            with_needed = request.parameters["unload_dependents"].bool_param  # false if it is not given
+            await self._manager.unload(request.model_name, with_needed)
         except RepositoryError as error:
             await _abort(context, error, f"failed to unload model '{request.model_name}': ")
         return pb.RepositoryModelUnloadResponse()

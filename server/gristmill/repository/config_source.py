@@ -50,6 +50,9 @@ _SUPPORTED: _Supported = {
             "max_queue_delay_microseconds": None,
         },
     },
+    "ensemble_scheduling": {
+        "step": {"model_name": None, "model_version": None, "input_map": None, "output_map": None},
+    },
     "instance_group": {"name": None, "kind": None, "count": None},
     "response_cache": {"enable": None},
     "default_model_filename": None,

@@ -7,13 +7,14 @@ Blocks for as long as that takes; thread-safe. Nothing that is loaded here reach
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
 from gristmill_protos.model_config_pb2 import ModelConfig, ModelDynamicBatching, ModelQueuePolicy
 
 from gristmill.repository.config_source import ConfigSource
+from gristmill.repository.ensembles import Interface, StepModel, complete_ensemble, core_steps
 from gristmill.repository.errors import RepositoryError
 from gristmill.repository.layout import VersionDirectory, verify
 from gristmill.repository.model_config import choose_model_file, complete_config
@@ -32,6 +33,7 @@ class Engine(Protocol):
 
     def open_model(self, *, backend: str, path: str, parameters: Mapping[str, str] = ...) -> OpenedModel: ...  # noqa: D102
     def load(self, model: OpenedModel, options: ModelOptions) -> Servable: ...  # noqa: D102
+    def load_ensemble(self, options: ModelOptions) -> Servable: ...  # noqa: D102
     def publish(  # noqa: D102
         self, name: str, servables: Sequence[Servable], *, aliases: Mapping[str, int] = ..., reason: str = ""
     ) -> None: ...
@@ -40,11 +42,17 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class LoadedVersion:
-    """A version with its executors running. `config` is complete."""
+    """A version that can take requests. `config` is complete; `steps` is what an ensemble was checked against."""
 
     version: int
     config: ModelConfig
     servable: Servable
+    steps: Mapping[StepModel, Interface] = field(default_factory=dict)
+
+    @property
+    def backend(self) -> str:
+        """What runs it."""
+        return self.config.backend or self.config.platform
 
 
 class VersionLoader:
@@ -79,6 +87,23 @@ class VersionLoader:
             raise as_repository_error(error) from error
         return LoadedVersion(version.version, config, servable)
 
+    def load_ensemble(
+        self,
+        model: str,
+        version: VersionDirectory,
+        source: ConfigSource,
+        steps: Mapping[StepModel, Interface | RepositoryError],
+    ) -> LoadedVersion:
+        """The same for an ensemble; `steps` says what each of its models takes and makes, or why it cannot."""
+        try:
+            verify(version)
+            config = complete_ensemble(source, steps, model=model)
+            servable = self._engine.load_ensemble(self._make_options(config, version))
+        except Exception as error:
+            raise as_repository_error(error) from error
+        found = {name: step for name, step in steps.items() if isinstance(step, Interface)}
+        return LoadedVersion(version.version, config, servable, found)
+
 
 def core_options(config: ModelConfig, version: VersionDirectory) -> ModelOptions:
     """The core's form of a complete configuration."""
@@ -103,7 +128,8 @@ def core_options(config: ModelConfig, version: VersionDirectory) -> ModelOptions
         preserve_ordering=batching.preserve_ordering,
         cache=core_cache(config),
         sequence=core_sequences(config, version.path.parent),
-        instance_count=sum(group.count for group in config.instance_group),
+        steps=core_steps(config),
+        instance_count=sum(group.count for group in config.instance_group) or 1,
     )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -12,6 +12,7 @@ import grpc
 from gristmill_protos.model_config_pb2 import ModelConfig, ModelVersionPolicy
 
 from gristmill.repository.config_source import ConfigSource, parse_text
+from gristmill.repository.ensembles import Interface, StepModel
 from gristmill.repository.errors import ConfigError, RepositoryError
 from gristmill.repository.layout import Listing, ModelDirectory, VersionDirectory
 from gristmill.repository.loader import LoadedVersion
@@ -85,7 +86,13 @@ class ModelRecord:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     serving: dict[int, Serving] = field(default_factory=dict)
     unloading: list[LoadedVersion] = field(default_factory=list)
+    drains: set[asyncio.Future[None]] = field(default_factory=set)
     applied: ModelDirectory | None = None
+    override: ConfigSource | None = None  # stands for config.pbtxt until the next load
+    needs: list[StepModel] = field(default_factory=list)  # of an ensemble
+    # Ensembles that this model was loaded for, when nobody had asked for it itself.
+    loaded_for: set[str] = field(default_factory=set)
+    queued: bool = False
     reason: str = ""
     wanted: bool = False
     removed: bool = False
@@ -100,6 +107,11 @@ class ModelRecord:
         record.begin(directory)
         record.fail("not loaded")
         return record
+
+    @property
+    def busy(self) -> bool:
+        """Whether a change is under way or about to be."""
+        return self.queued or self.lock.locked()
 
     @property
     def healthy(self) -> bool:
@@ -138,6 +150,12 @@ class ModelRecord:
             return None
         return RepositoryError(grpc.StatusCode.FAILED_PRECONDITION, self._states[str(min(missing))][1])
 
+    def allow_empty_versions(self) -> None:
+        """Think nothing of versions without files, which an ensemble's may be."""
+        for number, version in (self.applied.versions if self.applied else {}).items():
+            if not version.listing:
+                self._states.pop(str(number), None)
+
     def explain_no_version(self) -> str:
         """Why there is nothing to choose from."""
         reasons = [reason for _, reason in self._states.values() if reason]
@@ -145,9 +163,26 @@ class ModelRecord:
             return "no version can be served: " + "; ".join(reasons)
         return f"no version found; expected a directory like {self.name}/1 with the model file in it"
 
-    def is_current(self, number: int, key: ServingKey) -> bool:
+    def is_usable(self, version: VersionDirectory) -> bool:
+        """Whether nothing is wrong with a version as it lies there."""
+        return str(version.version) not in self._states
+
+    def is_current(self, number: int, key: ServingKey, steps: Mapping[StepModel, Interface | RepositoryError]) -> bool:
         """Whether the version is served from exactly this."""
-        return number in self.serving and self.serving[number].key == key
+        return number in self.serving and self.serving[number].key == key and self.serving[number].loaded.steps == steps
+
+    def interfaces(self) -> dict[int, Interface]:
+        """What each version that is served takes and makes."""
+        return {number: Interface.of(serving.loaded.config) for number, serving in self.serving.items()}
+
+    def drop_outdated(self, interface: Callable[[StepModel], Interface | RepositoryError]) -> list[LoadedVersion]:
+        """Let go of versions of an ensemble whose models are not there any more as they were. Returns those."""
+        outdated = [
+            number
+            for number, serving in self.serving.items()
+            if any(interface(step) != found for step, found in serving.loaded.steps.items())
+        ]
+        return [self.serving.pop(number).loaded for number in outdated]
 
     def replace(
         self, loaded: Mapping[int, tuple[LoadedVersion, ServingKey]], keep: Collection[int] | None
@@ -178,6 +213,13 @@ class ModelRecord:
         dropped = [serving.loaded for serving in self.serving.values()]
         self._states |= {str(number): (VersionState.UNAVAILABLE, reason) for number in self.serving}
         self.serving, self.applied, self.reason, self.failed = {}, None, reason, False
+        return dropped
+
+    def suspend(self, reason: str) -> list[LoadedVersion]:
+        """Serve nothing until what is missing is there again. Returns what has to go."""
+        applied = self.applied
+        dropped = self.clear(reason)
+        self.applied, self.failed = applied, True
         return dropped
 
     def find(self, version: str) -> LoadedVersion:
@@ -213,12 +255,12 @@ class ModelRecord:
             known = entries.get(str(loaded.version))
             if known is None or known.state is not VersionState.LOADING:
                 entries[str(loaded.version)] = IndexEntry(
-                    self.name, str(loaded.version), VersionState.UNLOADING, self.reason, loaded.config.backend
+                    self.name, str(loaded.version), VersionState.UNLOADING, self.reason, loaded.backend
                 )
         for number, serving in self.serving.items():
             _, reason = self._states.get(str(number), (None, self.reason))
             entries[str(number)] = IndexEntry(
-                self.name, str(number), VersionState.READY, reason, serving.loaded.config.backend
+                self.name, str(number), VersionState.READY, reason, serving.loaded.backend
             )
         if not entries:
             state = VersionState.UNAVAILABLE if self.reason else VersionState.LOADING
