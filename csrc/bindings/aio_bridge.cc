@@ -24,11 +24,17 @@ ReceivedBytes View(const py::bytes& bytes) {
   return ReceivedBytes({data, size}, owner, [](void* object) { Py_DECREF(static_cast<PyObject*>(object)); });
 }
 
+py::bytes ToBytes(const Buffer& buffer) {
+  const std::span<const std::byte> encoded = buffer.view();
+  return {reinterpret_cast<const char*>(encoded.data()), encoded.size()};
+}
+
 py::tuple ToTuple(py::object tag, const Completion& completion) {
   const int code = static_cast<int>(completion.status.code());
   if (!completion.status.ok()) return py::make_tuple(std::move(tag), code, Text(completion.status.message()));
-  const std::span<const std::byte> encoded = completion.request->encoded_response.view();
-  return py::make_tuple(std::move(tag), code, py::bytes(reinterpret_cast<const char*>(encoded.data()), encoded.size()));
+  const Buffer& answer = completion.request->encoded_response;
+  if (answer.is_null()) return py::make_tuple(std::move(tag), code, py::none());
+  return py::make_tuple(std::move(tag), code, ToBytes(answer));
 }
 
 }  // namespace
@@ -93,6 +99,11 @@ py::list AioBridge::Drain() {
   py::list answers(finished_.size());
   for (size_t i = 0; i < finished_.size(); ++i) {
     Completion& completion = finished_[i];
+    if (completion.request == nullptr) {
+      const Call& call = calls_[static_cast<uint32_t>(completion.ticket)];
+      answers[i] = py::make_tuple(call.tag, py::none(), ToBytes(completion.answer));
+      continue;
+    }
     answers[i] = ToTuple(FinishCall(completion.request->ticket), completion);
     completion.request->Reset();
     free_requests_.Give(std::move(completion.request));

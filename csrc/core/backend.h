@@ -24,17 +24,37 @@
 #include <vector>
 
 #include "core/clock.h"
+#include "core/model_caller.h"
 #include "core/model_config.h"
 #include "core/status.h"
 #include "core/tensor.h"
 
 namespace gristmill {
 
+/// Where a decoupled model sends the answers to one request, as many as it likes, also when Execute has returned.
+/// Thread-safety: one thread at a time. It is ended exactly once; whoever lets go of it before that has failed.
+class AnswerStream {
+ public:
+  virtual ~AnswerStream() = default;
+
+  /// `outputs` in the order of ModelConfig::outputs, without a data type where there is none; borrowed.
+  virtual void Send(std::span<const TensorView> outputs) = 0;
+
+  /// No answer comes any more. An error is the last answer.
+  virtual void End(const Status& status) = 0;
+
+  /// Whether nobody waits for answers any more.
+  virtual bool is_cancelled() const = 0;
+};
+
 /// One request's share of a batch. `inputs` are in the order of ModelConfig::inputs, and their shapes include the batch
 /// dimension, of `rows`, when the model has one. Already checked against the configuration.
 struct BatchItem {
   std::span<const TensorView> inputs;
   int64_t rows = 1;
+  const InferRequest* request = nullptr;  // whose it is, for models that want to know; null: nobody's
+  /// Of a decoupled model, and only of that.
+  std::shared_ptr<AnswerStream> answers = nullptr;
 };
 
 /// Items to be run together: all inputs agree in every dimension but the first. A model without a batch dimension
@@ -52,10 +72,19 @@ struct BatchOutput {
   std::span<const size_t> row_offsets;
 };
 
+/// The answer to one item. `outputs` are in the order of ModelConfig::outputs, without a data type where the model has
+/// given none.
+struct ItemAnswer {
+  Status status;
+  std::vector<TensorView> outputs;
+};
+
 /// Outputs in the order of ModelConfig::outputs, borrowed from the instance until its next Execute or its destruction.
 /// Times on the backend's clock: gather began, execution began, execution ended.
 struct BatchResult {
   std::vector<BatchOutput> outputs;
+  /// In place of `outputs` from models that answer each item by itself: one for each.
+  std::vector<ItemAnswer> items;
   int64_t gather_start_ns = 0;
   int64_t execute_start_ns = 0;
   int64_t execute_end_ns = 0;
@@ -73,6 +102,9 @@ class BackendInstance {
 class BackendModel {
  public:
   virtual ~BackendModel() = default;
+
+  /// Whether Execute waits for somebody else's work, so that its thread's time says nothing of how long it takes.
+  virtual bool waits() const { return false; }
 
   /// What the model file says of itself.
   virtual const ModelSignature& signature() const = 0;
@@ -101,10 +133,12 @@ class Backend {
 struct BackendOptions {
   Clock* clock = nullptr;  // outlives the backend
   Parameters parameters;   // server-wide, "library_path" or "intra_op_threads" say
+  /// Outlives the backend. Null: models cannot call others.
+  ModelCaller* caller = nullptr;
 };
 
 /// Bumped whenever anything in this header or in what it includes changes layout.
-inline constexpr int kBackendAbiVersion = 2;
+inline constexpr int kBackendAbiVersion = 3;
 
 /// Refuses another `abi_version` than its own with kFailedPrecondition.
 using CreateBackendFunction = Status (*)(int abi_version, const BackendOptions& options,

@@ -3,11 +3,14 @@
 
 namespace gristmill {
 
+bool ResponseSink::Stream(const InferRequest&, const InferResponse&) { return false; }
+
 void InferRequest::Reset() {
   received = ReceivedBytes();
   sink = nullptr;
   ticket = 0;
   envelope = Envelope::kNone;
+  waiting_models.reset();
   arrival_ns = 0;
   deadline_ns = kNever;
   model_name = model_version = id = {};
@@ -15,6 +18,7 @@ void InferRequest::Reset() {
   requested_outputs.clear();
   timeout_us = 0;
   priority = 0;
+  wants_final_response = false;
   sequence = {};
   decoded.clear();
   cancelled = false;

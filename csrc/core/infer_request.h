@@ -8,8 +8,11 @@
 // that is written after admission, so a front end may cancel what others own.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,13 +51,20 @@ struct SequenceTag {
   bool is_set() const { return number != 0 || !name.empty(); }
 };
 
+/// Whether an answer is the only one, as it is unless the model is decoupled.
+enum class Finality { kOnly, kMoreToCome, kLast };
+
 /// What a request is answered with. Borrowed, as OutputTensor is.
 struct InferResponse {
   std::string_view model_name;
   std::string_view model_version;
   std::string_view id;
   std::span<const OutputTensor> outputs;
+  Finality finality = Finality::kOnly;
 };
+
+/// Names of models.
+using WaitingModels = std::set<std::string, std::less<>>;
 
 /// Where answers go. One per front end.
 /// Thread-safety: called by executor threads and by the submitting thread, at the same time.
@@ -63,8 +73,13 @@ class ResponseSink {
  public:
   virtual ~ResponseSink() = default;
 
-  /// Takes a finished request back. `response` is null exactly when `status` is not OK.
+  /// Takes a finished request back. `response` is null when `status` is not OK, and when a decoupled model has sent all
+  /// its answers before.
   virtual void Complete(std::unique_ptr<InferRequest> request, const Status& status, const InferResponse* response) = 0;
+
+  /// One of the answers that a decoupled model gives before the request is finished. Only for requests with an
+  /// envelope; calls for one request do not overlap. False: there is no room for it, and it is lost.
+  virtual bool Stream(const InferRequest& request, const InferResponse& response);
 
   /// Called once after the last Complete of a batch: the moment to wake the front end.
   virtual void Flush() = 0;
@@ -115,6 +130,7 @@ class InferRequest {
   ResponseSink* sink = nullptr;  // outlives the request
   uint64_t ticket = 0;           // the front end's own name for this call
   Envelope envelope = Envelope::kNone;
+  std::shared_ptr<const WaitingModels> waiting_models;  // which wait for the answer, if models have sent the request
   int64_t arrival_ns = 0;
   int64_t deadline_ns = kNever;
 
@@ -126,11 +142,12 @@ class InferRequest {
   std::vector<std::string_view> requested_outputs;  // empty: all
   int64_t timeout_us = 0;                           // the parameter of this name; 0: none
   uint64_t priority = 0;                            // 1 is the most urgent; 0: the model's default
+  bool wants_final_response = false;                // an empty one after those of a decoupled model
   SequenceTag sequence;
   std::vector<Buffer> decoded;  // elements of typed contents that have no raw form in `received`
 
   // Set by the engine, on the front end's thread.
-  bool cancelled = false;
+  std::atomic<bool> cancelled = false;
   const Servable* servable = nullptr;  // whose queue it has come to; gone, perhaps, once the request has been answered
   void* servable_state = nullptr;      // the servable's own
   int64_t rows = 1;

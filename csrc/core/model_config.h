@@ -117,6 +117,8 @@ struct ModelConfig {
   BatchingOptions batching;
   /// Of a model that serves sequences of requests.
   std::optional<SequenceOptions> sequence;
+  /// A request may have any number of answers, each sent when it is there.
+  bool decoupled = false;
   /// Not together with `sequence`.
   std::optional<CacheOptions> cache;
   /// Of an ensemble, which has no model of its own: each after those whose outputs it takes.

@@ -49,7 +49,8 @@ Status BackendRegistry::Load(const std::string& name, std::unique_ptr<Backend>* 
   const auto parameters = options_.parameters.find(name);
   return create(kBackendAbiVersion,
                 {.clock = options_.clock,
-                 .parameters = parameters == options_.parameters.end() ? Parameters{} : parameters->second},
+                 .parameters = parameters == options_.parameters.end() ? Parameters{} : parameters->second,
+                 .caller = options_.caller},
                 backend);
 }
 

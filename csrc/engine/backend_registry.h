@@ -21,7 +21,8 @@ namespace gristmill {
 struct BackendRegistryOptions {
   std::string plugin_directory;                  // holds gristmill_backend_<name>.so
   std::map<std::string, Parameters> parameters;  // by backend
-  Clock* clock = nullptr;                        // outlives the registry
+  Clock* clock = nullptr;                        // both outlive the registry
+  ModelCaller* caller = nullptr;
 };
 
 class BackendRegistry {

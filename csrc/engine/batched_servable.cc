@@ -48,7 +48,9 @@ BatchedServable::BatchedServable(BatchedServableOptions options, std::shared_ptr
       model_(std::move(model)),
       scheduler_(OptionsOf(config(), admission_, *options.policy)),
       // A batch that must await its turn may take as long as another model's run.
-      short_run_ns_(config().batching.preserve_order && config().instance_count > 1 ? 0 : options.short_run_ns) {}
+      short_run_ns_((config().batching.preserve_order && config().instance_count > 1) || model_->waits()
+                        ? 0
+                        : options.short_run_ns) {}
 
 BatchedServable::~BatchedServable() { Drain(); }
 
@@ -88,10 +90,22 @@ BatchedServable::Refusal BatchedServable::RefuseUnattainable(const InferRequest&
                            "; allow more time or add instances")};
 }
 
-Status BatchedServable::RefuseSequence() const {
-  return InvalidArgument("model '" + config().name +
-                         "' keeps no state between requests; expected no sequence_id, or sequence_batching in the "
-                         "model's configuration");
+Status BatchedServable::CheckCall(const InferRequest& request) const {
+  if (request.sequence.is_set() && !config().sequence) {
+    return InvalidArgument("model '" + config().name +
+                           "' keeps no state between requests; expected no sequence_id, or sequence_batching in the "
+                           "model's configuration");
+  }
+  if (config().decoupled && request.envelope == Envelope::kNone) {
+    return Unimplemented("model '" + config().name +
+                         "' may answer a request any number of times; expected it to be called with ModelStreamInfer");
+  }
+  if (request.waiting_models != nullptr && request.waiting_models->contains(config().name)) {
+    return FailedPrecondition("model '" + config().name +
+                              "' waits for this answer itself and would wait for ever; a model cannot call itself, "
+                              "directly or by way of others");
+  }
+  return Status::Ok();
 }
 
 BatchedServable::Refusal BatchedServable::GivenUp(const InferRequest& request, int64_t now_ns) const {
@@ -114,7 +128,8 @@ BatchedServable::Refusal BatchedServable::GivenUp(GivenUpReason reason) const {
 
 Servable::Admitted BatchedServable::Enqueue(std::unique_ptr<InferRequest>* request, Status* status) {
   InferRequest& incoming = **request;
-  *status = incoming.sequence.is_set() && !config().sequence ? RefuseSequence() : admission_.Admit(&incoming);
+  *status = CheckCall(incoming);
+  if (status->ok()) *status = admission_.Admit(&incoming);
   if (!status->ok()) {
     statistics_.RecordFailures(1, clock_.NowNs() - incoming.arrival_ns);
     return Admitted::kRefused;
@@ -255,7 +270,7 @@ void BatchedServable::Drain() {
     threads_.clear();
   }
   MutexLock lock(mu_);
-  while (idle_.size() < executors_.size()) all_idle_.Wait(mu_);
+  while (idle_.size() < executors_.size() || open_streams_ > 0) all_idle_.Wait(mu_);
 }
 
 }  // namespace gristmill

@@ -51,6 +51,7 @@ class BatchedServable final : public Servable {
 
  private:
   class Executor;
+  class RequestStream;
 
   /// A batch that has been run without a failure. No rows: none has.
   struct Run {
@@ -81,7 +82,8 @@ class BatchedServable final : public Servable {
   void EndTurn();
   Refusal RefuseFull(const QueueLevel& level) const;
   Refusal RefuseUnattainable(const InferRequest& request, int64_t now_ns, int64_t answered_ns) const;
-  Status RefuseSequence() const;
+  /// Whether the request is of a kind that this model takes.
+  Status CheckCall(const InferRequest& request) const;
   /// Why a request whose caller waits no longer is not run.
   Refusal GivenUp(const InferRequest& request, int64_t now_ns) const;
   Refusal GivenUp(GivenUpReason reason) const;
@@ -101,6 +103,7 @@ class BatchedServable final : public Servable {
   bool closed_ GUARDED_BY(mu_) = false;
   std::vector<Executor*> idle_ GUARDED_BY(mu_);  // the last used is the next
   CondVar all_idle_;
+  int64_t open_streams_ GUARDED_BY(mu_) = 0;  // of a decoupled model
   uint64_t next_turn_ GUARDED_BY(mu_) = 0;
   uint64_t answered_turns_ GUARDED_BY(mu_) = 0;
   CondVar turn_came_;

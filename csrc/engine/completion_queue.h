@@ -21,8 +21,11 @@
 namespace gristmill {
 
 struct Completion {
-  std::unique_ptr<InferRequest> request;  // encoded_response is set if `status` is OK
+  std::unique_ptr<InferRequest> request;  // encoded_response is set if `status` is OK and there is an answer
   Status status;
+  // Of one of several answers to a request that is not finished yet: no request, but its ticket.
+  uint64_t ticket = 0;
+  Buffer answer;
 };
 
 class CompletionQueue final : public ResponseSink {
@@ -39,6 +42,7 @@ class CompletionQueue final : public ResponseSink {
   int fd() const { return ready_.fd(); }
 
   void Complete(std::unique_ptr<InferRequest> request, const Status& status, const InferResponse* response) override;
+  bool Stream(const InferRequest& request, const InferResponse& response) override;
   void Flush() override;
 
   /// Only ever followed by Drain, or what it has cleared would be forgotten.

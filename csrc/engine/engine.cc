@@ -75,7 +75,8 @@ Engine::Engine(EngineOptions options, Clock* clock)
       policy_({.slack_ns = kSlackNs, .shortest_wait_ns = kShortestWaitNs, .short_run_ns = kShortRunNs}),
       backends_({.plugin_directory = std::move(options.plugin_directory),
                  .parameters = std::move(options.backend_parameters),
-                 .clock = clock}),
+                 .clock = clock,
+                 .caller = this}),
       response_cache_(options.response_cache, clock) {}
 
 Status Engine::OpenModel(const std::string& backend, const OpenOptions& options, std::shared_ptr<BackendModel>* model) {
@@ -138,6 +139,15 @@ void Engine::Infer(std::span<std::unique_ptr<InferRequest>> requests, MayRun may
   if (to_wake != nullptr) to_wake->Wake(may_run);
 }
 
+void Engine::Call(ModelCall call, Done done) {
+  const int64_t now_ns = clock_.NowNs();
+  std::unique_ptr<InferRequest> request = ModelCallSink::MakeRequest(std::move(call), std::move(done), &call_sink_);
+  request->arrival_ns = now_ns;
+  std::shared_ptr<Servable> servable;
+  if (Status status = Place(&request, &servable); !status.ok()) return Refuse(std::move(request), status);
+  servable->Wake(MayRun::kNo);
+}
+
 void Engine::Cancel(InferRequest* request) {
   request->cancelled = true;
   const std::shared_ptr<Servable> servable = FindLoaded(request->servable);
@@ -155,6 +165,10 @@ std::shared_ptr<Servable> Engine::FindLoaded(const Servable* servable) {
 
 Status Engine::Admit(std::unique_ptr<InferRequest>* request, std::shared_ptr<Servable>* servable) {
   if (Status status = DecodeInferRequest(request->get(), &buffers_); !status.ok()) return status;
+  return Place(request, servable);
+}
+
+Status Engine::Place(std::unique_ptr<InferRequest>* request, std::shared_ptr<Servable>* servable) {
   // A version found in the table may be closed by a swap before the request is in its queue; the table then already
   // names its successor. Every round needs another swap to fail, so a few are plenty.
   constexpr int kRounds = 16;

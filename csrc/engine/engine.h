@@ -22,12 +22,14 @@
 #include "core/buffer.h"
 #include "core/clock.h"
 #include "core/infer_request.h"
+#include "core/model_caller.h"
 #include "core/model_config.h"
 #include "core/mutex.h"
 #include "core/status.h"
 #include "engine/backend_registry.h"
 #include "engine/batched_servable.h"
 #include "engine/ensemble_servable.h"
+#include "engine/model_call_sink.h"
 #include "engine/response_cache.h"
 #include "engine/servable.h"
 #include "engine/version_table.h"
@@ -41,7 +43,7 @@ struct EngineOptions {
   ResponseCacheOptions response_cache;
 };
 
-class Engine {
+class Engine : private ModelCaller {
  public:
   /// `clock` outlives the engine.
   Engine(EngineOptions options, Clock* clock);
@@ -77,8 +79,12 @@ class Engine {
  private:
   Status Create(BatchedServableOptions options, std::shared_ptr<BackendModel> model,
                 std::shared_ptr<Servable>* servable);
+  /// The calls that models make.
+  void Call(ModelCall call, Done done) override;
+
   /// `servable` is who has taken the request.
   Status Admit(std::unique_ptr<InferRequest>* request, std::shared_ptr<Servable>* servable);
+  Status Place(std::unique_ptr<InferRequest>* request, std::shared_ptr<Servable>* servable);
   void Remember(const std::shared_ptr<Servable>& servable);
   /// Null if it is gone, and has answered all its requests.
   std::shared_ptr<Servable> FindLoaded(const Servable* servable);
@@ -86,6 +92,7 @@ class Engine {
   Clock& clock_;
   BufferPool buffers_;
   const AdaptiveBatchPolicy policy_;
+  ModelCallSink call_sink_;
   BackendRegistry backends_;
   ResponseCache response_cache_;
   StepSink step_sink_;

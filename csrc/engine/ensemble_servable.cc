@@ -150,6 +150,7 @@ std::unique_ptr<InferRequest> EnsembleServable::MakeRequest(Run* run, size_t ind
   request->id = run->request->id;
   request->timeout_us = run->request->timeout_us;
   request->priority = run->request->priority;
+  request->waiting_models = run->request->waiting_models;
   for (const EnsemblePlan::Tensor& output : step.outputs) {
     if (run->needed[output.number] != 0) request->requested_outputs.push_back(output.name);
   }

@@ -3,12 +3,17 @@
 
 #include <algorithm>
 
+#include "engine/request_stream.h"
+
 namespace gristmill {
 
 void BatchedServable::Executor::Run() {
   FailGivenUp();
   last_run_ = {};
-  if (!work_.batch.empty()) {
+  if (!work_.batch.empty() && servable_.config().decoupled) {
+    HandOver(work_.batch);
+    work_.batch.clear();
+  } else if (!work_.batch.empty()) {
     const int64_t cpu_before_ns = measures_cpu_ ? clock_.ThreadCpuNs() : 0;
     last_run_ = RunBatch(work_.batch);
     last_run_.cpu_ns = measures_cpu_ ? clock_.ThreadCpuNs() - cpu_before_ns : last_run_.duration_ns;
@@ -25,7 +30,7 @@ BatchedServable::Run BatchedServable::Executor::RunBatch(std::span<std::unique_p
   for (const auto& request : requests) total_rows += request->rows;
   Status status = Execute(requests, total_rows);
   if (status.ok()) {
-    Answer(requests, total_rows);
+    result_.items.empty() ? Answer(requests, total_rows) : AnswerItems(requests, total_rows);
     return {.rows = total_rows, .duration_ns = clock_.NowNs() - start_ns};
   }
   if (requests.size() == 1) {
@@ -38,11 +43,31 @@ BatchedServable::Run BatchedServable::Executor::RunBatch(std::span<std::unique_p
   return {};
 }
 
+void BatchedServable::Executor::HandOver(std::span<std::unique_ptr<InferRequest>> requests) {
+  const int64_t start_ns = clock_.NowNs();
+  int64_t total_rows = 0;
+  items_.clear();
+  for (auto& request : requests) {
+    total_rows += request->rows;
+    auto stream = std::make_shared<RequestStream>(&servable_, std::move(request), start_ns);
+    const InferRequest& taken = stream->request();
+    items_.push_back(
+        {.inputs = taken.ordered_inputs, .rows = taken.rows, .request = &taken, .answers = std::move(stream)});
+  }
+  const Status status = instance_->Execute({.items = items_, .total_rows = total_rows}, &result_);
+  for (const BatchItem& item : items_) {
+    if (!status.ok()) item.answers->End(status);
+  }
+  items_.clear();  // from here on they are the model's
+}
+
 Status BatchedServable::Executor::Execute(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
   items_.clear();
-  for (const auto& request : requests) items_.push_back({request->ordered_inputs, request->rows});
+  for (const auto& request : requests) {
+    items_.push_back({.inputs = request->ordered_inputs, .rows = request->rows, .request = request.get()});
+  }
   Status status = instance_->Execute({.items = items_, .total_rows = total_rows}, &result_);
-  if (status.ok() && requests.size() > 1) {
+  if (status.ok() && requests.size() > 1 && result_.items.empty()) {
     status = CheckSplittable(servable_.config(), result_, total_rows);
   }
   return status;
@@ -72,6 +97,54 @@ void BatchedServable::Executor::Answer(std::span<std::unique_ptr<InferRequest>> 
   record.request_ns = end_ns * static_cast<int64_t>(record.requests) - arrivals_ns;
   record.compute_output_ns = end_ns - result_.execute_end_ns;
   servable_.statistics_.RecordExecution(record);
+}
+
+Status BatchedServable::Executor::CheckItem(const InferRequest& request, const ItemAnswer& answer) const {
+  if (!answer.status.ok()) return answer.status;
+  const ModelConfig& config = servable_.config();
+  for (uint32_t index : request.output_indices) {
+    if (answer.outputs[index].dtype == DataType::kInvalid) {
+      return Internal("model '" + config.name + "' has given no output '" + config.outputs[index].name + "'");
+    }
+  }
+  return Status::Ok();
+}
+
+void BatchedServable::Executor::AnswerItems(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
+  servable_.AwaitTurn(turn_);
+  const ModelConfig& config = servable_.config();
+  ExecutionRecord record{.rows = total_rows,
+                         .wall_ms = clock_.WallMs(),
+                         .compute_input_ns = result_.execute_start_ns - result_.gather_start_ns,
+                         .compute_infer_ns = result_.execute_end_ns - result_.execute_start_ns};
+  uint64_t failures = 0;
+  int64_t failures_ns = 0;
+  int64_t arrivals_ns = 0;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    std::unique_ptr<InferRequest>& request = requests[i];
+    if (const Status status = CheckItem(*request, result_.items[i]); !status.ok()) {
+      ++failures;
+      failures_ns += clock_.NowNs() - request->arrival_ns;
+      record.rows -= request->rows;
+      Complete(std::move(request), status, nullptr);
+      continue;
+    }
+    outputs_.clear();
+    for (uint32_t index : request->output_indices) {
+      outputs_.push_back({config.outputs[index].name, result_.items[i].outputs[index]});
+    }
+    ++record.requests;
+    arrivals_ns += request->arrival_ns;
+    record.queue_ns += result_.gather_start_ns - request->enqueue_ns;
+    const InferResponse response{
+        .model_name = config.name, .model_version = servable_.version_text(), .id = request->id, .outputs = outputs_};
+    Complete(std::move(request), Status::Ok(), &response);
+  }
+  const int64_t end_ns = clock_.NowNs();
+  record.request_ns = end_ns * static_cast<int64_t>(record.requests) - arrivals_ns;
+  record.compute_output_ns = end_ns - result_.execute_end_ns;
+  if (record.requests > 0) servable_.statistics_.RecordExecution(record);
+  if (failures > 0) servable_.statistics_.RecordFailures(failures, failures_ns);
 }
 
 void BatchedServable::Executor::Fail(std::span<std::unique_ptr<InferRequest>> requests, const Status& status) {

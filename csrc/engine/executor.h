@@ -34,11 +34,15 @@ class BatchedServable::Executor {
   const BatchedServable::Run& last_run() const { return last_run_; }
 
  private:
+  /// Hands the requests to a decoupled model, which answers them in its own time.
+  void HandOver(std::span<std::unique_ptr<InferRequest>> requests);
   BatchedServable::Run RunBatch(std::span<std::unique_ptr<InferRequest>> requests);
   Status Execute(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows);
+  void AnswerItems(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows);
   void Answer(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows);
   void Fail(std::span<std::unique_ptr<InferRequest>> requests, const Status& status);
   void FailGivenUp();
+  Status CheckItem(const InferRequest& request, const ItemAnswer& answer) const;
   void Complete(std::unique_ptr<InferRequest> request, const Status& status, const InferResponse* response);
   void FlushSinks();
 

@@ -90,6 +90,10 @@ void StreamInferService::OnEvents(uint32_t) {
 void StreamInferService::Answer() {
   completions_.Drain(&finished_);
   for (Completion& completion : finished_) {
+    if (completion.request == nullptr) {
+      SendNow(reinterpret_cast<Turn*>(completion.ticket)->stream, std::move(completion.answer));
+      continue;
+    }
     auto* turn = reinterpret_cast<Turn*>(completion.request->ticket);
     turn->in_flight = nullptr;
     turn->status = std::move(completion.status);
@@ -103,14 +107,19 @@ void StreamInferService::Answer() {
   finished_.clear();
 }
 
+void StreamInferService::SendNow(Stream* stream, Buffer answer) {
+  if (stream->is_over) return;
+  ++stream->unsent;
+  stream->call->SendMessage(std::move(answer));
+}
+
 void StreamInferService::Advance(Stream* stream) {
   while (!stream->turns.empty() && stream->turns.front().in_flight == nullptr) {
     Turn turn = std::move(stream->turns.front());
     stream->turns.pop_front();
     if (stream->is_over) continue;
     if (turn.status.ok()) {
-      ++stream->unsent;
-      stream->call->SendMessage(std::move(turn.answer));
+      if (!turn.answer.is_null()) SendNow(stream, std::move(turn.answer));
     } else {
       GiveUp(stream, std::move(turn.status));
     }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // StreamInferService: ModelStreamInfer on the loops of the native transport: many requests in one call, no Python.
 //
-// Every message of a call is a request of its own; answers leave in the order of the requests. An error is told in its
-// request's place and the call goes on, unless the client has asked for the call to end with it (metadata
-// triton_grpc_error). A call that has too many requests unanswered, or answers unsent, is not read from meanwhile.
-// Thread-safety: its loop's thread only. Copies: none, as InferService.
+// Every message of a call is a request of its own; answers leave in the order of the requests, but for those of
+// decoupled models, which leave when they come. An error is told in its request's place and the call goes on, unless
+// the client has asked for the call to end with it (metadata triton_grpc_error). A call that has too many requests
+// unanswered, or answers unsent, is not read from meanwhile. Thread-safety: its loop's thread only. Copies: none, as
+// InferService.
 #pragma once
 
 #include <atomic>
@@ -73,6 +74,7 @@ class StreamInferService final : public CallHandler, public Watcher {
 
   static Stream* StreamOf(Call* call) { return static_cast<Stream*>(call->handler_state); }
   void Answer();
+  void SendNow(Stream* stream, Buffer answer);
   /// Sends the answers that are due, and ends the call if nothing more can come.
   void Advance(Stream* stream);
   /// Answers nothing any more, and ends the call once the engine has let go of its requests.

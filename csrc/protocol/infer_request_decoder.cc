@@ -160,6 +160,7 @@ class Decoder {
     if (name == "sequence_end") sequence_end_ = value;
     if (name == "priority") priority_ = value;
     if (name == "timeout") timeout_us_ = value;
+    if (name == "triton_enable_empty_final_response") final_response_ = value;
     return Status::Ok();
   }
 
@@ -178,6 +179,7 @@ class Decoder {
                          .start = sequence_start_.is_set,
                          .end = sequence_end_.is_set};
     request_.priority = priority_.number.value_or(0);
+    request_.wants_final_response = final_response_.flag.value_or(false);
     // One beyond this, of 73,000 years, is as good as none, and its nanoseconds would not fit.
     constexpr uint64_t kLongestUs = std::numeric_limits<int64_t>::max() / 4000;
     const uint64_t timeout_us = timeout_us_.number.value_or(0);
@@ -342,6 +344,7 @@ class Decoder {
   ParameterValue sequence_end_;
   ParameterValue priority_;
   ParameterValue timeout_us_;
+  ParameterValue final_response_;
   size_t typed_count_ = 0;
   size_t raw_count_ = 0;
 };

@@ -14,6 +14,7 @@ namespace {
 constexpr uint32_t kModelName = 1;
 constexpr uint32_t kModelVersion = 2;
 constexpr uint32_t kId = 3;
+constexpr uint32_t kParameters = 4;
 constexpr uint32_t kOutputs = 5;
 constexpr uint32_t kRawOutputContents = 6;
 // Of ModelStreamInferResponse.
@@ -52,6 +53,22 @@ std::byte* PutText(std::byte* out, uint32_t field, std::string_view text) {
   return text.empty() ? out : PutBytes(out, field, text.data(), text.size());
 }
 
+/// An entry of the map of parameters: a boolean.
+constexpr std::string_view kFinalResponse = "triton_final_response";
+constexpr size_t kBoolParameterSize = 2;
+constexpr size_t kFinalitySize = 2 + kFinalResponse.size() + 2 + kBoolParameterSize;
+
+size_t FinalitySize(Finality finality) { return finality == Finality::kOnly ? 0 : FieldSize(kFinalitySize); }
+
+std::byte* PutFinality(std::byte* out, Finality finality) {
+  if (finality == Finality::kOnly) return out;
+  out = PutHead(out, kParameters, kFinalitySize);
+  out = PutText(out, 1, kFinalResponse);
+  out = PutHead(out, 2, kBoolParameterSize);
+  *out++ = std::byte{1 << 3};  // bool_param, a varint
+  return PutVarint(out, finality == Finality::kLast ? 1 : 0);
+}
+
 size_t DimensionsSize(const Shape& shape) {
   size_t size = 0;
   for (int64_t dimension : shape.dims()) size += VarintSize(static_cast<uint64_t>(dimension));
@@ -77,7 +94,8 @@ std::byte* PutTensor(std::byte* out, const OutputTensor& output) {
 }  // namespace
 
 size_t EncodedSizeBytes(const InferResponse& response) {
-  size_t size = TextSize(response.model_name) + TextSize(response.model_version) + TextSize(response.id);
+  size_t size = TextSize(response.model_name) + TextSize(response.model_version) + TextSize(response.id) +
+                FinalitySize(response.finality);
   for (const OutputTensor& output : response.outputs) {
     size += FieldSize(TensorSize(output)) + FieldSize(output.tensor.data.size());
   }
@@ -88,6 +106,7 @@ std::byte* EncodeInto(const InferResponse& response, std::byte* out) {
   out = PutText(out, kModelName, response.model_name);
   out = PutText(out, kModelVersion, response.model_version);
   out = PutText(out, kId, response.id);
+  out = PutFinality(out, response.finality);
   for (const OutputTensor& output : response.outputs) out = PutTensor(out, output);
   for (const OutputTensor& output : response.outputs) {
     out = PutBytes(out, kRawOutputContents, output.tensor.data.data(), output.tensor.data.size());

@@ -223,8 +223,12 @@ class AioBridge:
         """Hand all calls submitted so far to the engine, which wakes each model's executor once for them."""
     def cancel(self, ticket: int) -> None:
         """Give up on a call; it is answered CANCELLED unless it is already running. Unknown tickets are ignored."""
-    def drain(self) -> list[tuple[Any, int, bytes | str]]:
-        """The finished calls: (tag, 0, serialized ModelInferResponse) or (tag, status code, message)."""
+    def drain(self) -> list[tuple[Any, int | None, bytes | str | None]]:
+        """The finished calls: (tag, 0, serialized ModelInferResponse) or (tag, status code, message).
+
+        In streams also (tag, None, an answer of a decoupled model to a call that is not finished), and (tag, 0, None)
+        for a finished one that has sent all its answers.
+        """
     @property
     def in_flight(self) -> int: ...
 

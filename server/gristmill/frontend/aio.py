@@ -7,8 +7,8 @@ Belongs to one event loop. Python neither parses nor builds a message of theirs.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from gristmill.frontend.tls import ServerTls
     from gristmill.options import ServerOptions
 
-    # (code, payload): the serialized response if code is 0, else the message of the error.
-    Answer = tuple[int, bytes | str]
+    # (code, payload): the serialized response if code is 0, or None where a decoupled model has sent all before; else
+    # the message of the error. Of such a model's answers, all but the last have the code None.
+    Answer = tuple[int | None, bytes | str | None]
     Context = grpc.aio.ServicerContext[bytes, bytes]
 
 SERVICE = "inference.GRPCInferenceService"
@@ -48,15 +49,58 @@ class Bridge(Protocol):
     ) -> int: ...
     def flush(self) -> None: ...  # noqa: D102
     def cancel(self, ticket: int) -> None: ...  # noqa: D102
-    def drain(self) -> list[tuple[Any, int, bytes | str]]: ...  # noqa: D102
+    def drain(self) -> list[tuple[Any, int | None, bytes | str | None]]: ...  # noqa: D102
 
 
-@dataclass(frozen=True)
+class _Call:
+    """A call of ModelInfer, in the core."""
+
+    def __init__(self, answer: asyncio.Future[Answer]) -> None:
+        self.answer = answer
+
+    def take(self, answer: Answer) -> None:
+        if not self.answer.done():  # else the call was cancelled
+            self.answer.set_result(answer)
+
+
 class _Turn:
-    """One request, in the core."""
+    """One request of a stream."""
 
-    ticket: int
-    answer: asyncio.Future[Answer]
+    def __init__(self, stream: _Stream) -> None:
+        self.stream = stream
+        self.ticket = -1
+        self.last: Answer | None = None
+
+    def take(self, answer: Answer) -> None:
+        self.stream.take(self, answer)
+
+
+class _Stream:
+    """The requests of one call of ModelStreamInfer, and their answers in the order in which they are to be sent."""
+
+    def __init__(self) -> None:
+        self.turns: deque[_Turn] = deque()
+        # Each with whether it is its request's last; None: there will be no more.
+        self.answers: asyncio.Queue[tuple[Answer, bool] | None] = asyncio.Queue()
+        self._is_half_closed = False
+
+    def take(self, turn: _Turn, answer: Answer) -> None:
+        if answer[0] is None:
+            self.answers.put_nowait((answer, False))
+            return
+        turn.last = answer
+        while self.turns and (last := self.turns[0].last) is not None:
+            self.turns.popleft()
+            self.answers.put_nowait((last, True))
+        self._end_if_done()
+
+    def half_close(self) -> None:
+        self._is_half_closed = True
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._is_half_closed and not self.turns:
+            self.answers.put_nowait(None)
 
 
 class InferHandler:
@@ -95,59 +139,76 @@ class InferHandler:
         return grpc.method_handlers_generic_handler(SERVICE, {"ModelInfer": infer, "ModelStreamInfer": stream})
 
     async def _infer(self, request: bytes, context: Context) -> bytes:
-        return await self._answer(self._submit(request, context), context)
+        call = _Call(self._loop.create_future())
+        ticket = self._submit(request, call, context)
+        try:
+            answer = await call.answer
+        except asyncio.CancelledError:
+            self._bridge.cancel(ticket)
+            raise
+        finally:
+            self._forget()
+        payload = await self._payload(answer, context)
+        assert payload is not None, "only answers in streams may have been sent before"
+        return payload
 
     async def _stream_infer(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-        """Answers leave in the order of the requests."""
+        """Answers leave in the order of the requests, but for those of decoupled models, which leave when they come."""
         errors_end_stream = ("triton_grpc_error", "true") in (context.invocation_metadata() or ())
-        turns: asyncio.Queue[_Turn | None] = asyncio.Queue()
+        stream = _Stream()
         room = asyncio.Semaphore(_MOST_TURNS)
 
         async def read() -> None:
             try:
                 async for request in requests:
                     await room.acquire()
-                    turn = self._submit(request, context, in_stream=True, errors_end_stream=errors_end_stream)
-                    turns.put_nowait(turn)
+                    turn = _Turn(stream)
+                    stream.turns.append(turn)
+                    turn.ticket = self._submit(
+                        request, turn, context, in_stream=True, errors_end_stream=errors_end_stream
+                    )
             finally:
-                turns.put_nowait(None)
+                stream.half_close()
 
         reader = self._loop.create_task(read())
         try:
-            while (turn := await turns.get()) is not None:
-                yield await self._answer(turn, context)
-                room.release()
+            while (item := await stream.answers.get()) is not None:
+                answer, is_last = item
+                if is_last:
+                    self._forget()
+                payload = await self._payload(answer, context)
+                if payload is not None:
+                    yield payload
+                if is_last:
+                    room.release()
         finally:
             reader.cancel()
-            while not turns.empty():
-                if (turn := turns.get_nowait()) is not None:
+            for turn in stream.turns:
+                if turn.last is None:
                     self._bridge.cancel(turn.ticket)
-                    turn.answer.cancel()
+                self._forget()
+            while not stream.answers.empty():
+                item = stream.answers.get_nowait()
+                if item is not None and item[1]:
                     self._forget()
 
-    def _submit(self, request: bytes, context: Context, **envelope: bool) -> _Turn:
-        future: asyncio.Future[Answer] = self._loop.create_future()
+    def _submit(self, request: bytes, taker: _Call | _Turn, context: Context, **envelope: bool) -> int:
+        """`taker` gets the answers."""
         self._calls += 1
         self._idle.clear()
-        ticket = self._bridge.submit(request, future, context.time_remaining(), **envelope)
+        ticket = self._bridge.submit(request, taker, context.time_remaining(), **envelope)
         if not self._flush_is_due:  # after the other calls that this turn of the loop has brought
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
-        return _Turn(ticket, future)
+        return ticket
 
-    async def _answer(self, turn: _Turn, context: Context) -> bytes:
-        """What the core answers; aborts the call if that is an error."""
-        try:
-            code, payload = await turn.answer
-        except asyncio.CancelledError:
-            self._bridge.cancel(turn.ticket)
-            raise
-        finally:
-            self._forget()
-        if isinstance(payload, bytes):
-            return payload
-        await context.abort(_STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN), payload)
-        raise AssertionError("abort() has returned")
+    async def _payload(self, answer: Answer, context: Context) -> bytes | None:
+        """What is to be sent; aborts the call if that is an error."""
+        code, payload = answer
+        if isinstance(payload, str):
+            await context.abort(_STATUS_CODES.get(code or 0, grpc.StatusCode.UNKNOWN), payload)
+            raise AssertionError("abort() has returned")
+        return payload
 
     def _forget(self) -> None:
         self._calls -= 1
@@ -159,9 +220,8 @@ class InferHandler:
         self._bridge.flush()
 
     def _drain(self) -> None:
-        for future, code, payload in self._bridge.drain():
-            if not future.done():  # else its call was cancelled
-                future.set_result((code, payload))
+        for taker, code, payload in self._bridge.drain():
+            taker.take((code, payload))
 
 
 class AioFrontend:
