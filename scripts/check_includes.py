@@ -32,6 +32,7 @@ FORBIDDEN_IMPORTS = {
     "clients/python": {"gristmill", "training", "bench"},
     "training": {"gristmill", "gristmill_client", "bench"},
     "server/gristmill": {"training", "bench"},
+    "server/gristmill_worker": {"gristmill", "gristmill_client", "gristmill_protos", "training", "bench"},
 }
 
 # Quotes are for this project's headers alone; angle brackets do not hide one.

@@ -107,7 +107,8 @@ void RegisterModel(py::module_& m) {
                        std::vector<TensorSpec> outputs, bool dynamic_batching, int64_t max_queue_delay_us,
                        std::vector<int64_t> preferred_batch_sizes, std::vector<QueueLevel> queue_levels,
                        size_t default_queue_level, bool preserve_ordering, std::optional<SequenceOptions> sequence,
-                       std::optional<CacheOptions> cache, std::vector<EnsembleStep> steps, int instance_count) {
+                       bool decoupled, std::optional<CacheOptions> cache, std::vector<EnsembleStep> steps,
+                       int instance_count) {
              return ModelConfig{.name = std::move(name),
                                 .version = version,
                                 .max_batch_size = max_batch_size,
@@ -120,6 +121,7 @@ void RegisterModel(py::module_& m) {
                                              .default_level = default_queue_level,
                                              .preserve_order = preserve_ordering},
                                 .sequence = std::move(sequence),
+                                .decoupled = decoupled,
                                 .cache = std::move(cache),
                                 .steps = std::move(steps),
                                 .instance_count = instance_count};
@@ -128,8 +130,9 @@ void RegisterModel(py::module_& m) {
            py::arg("outputs"), py::arg("dynamic_batching") = false, py::arg("max_queue_delay_us") = 0,
            py::arg("preferred_batch_sizes") = std::vector<int64_t>{},
            py::arg("queue_levels") = std::vector<QueueLevel>(1), py::arg("default_queue_level") = 0,
-           py::arg("preserve_ordering") = false, py::arg("sequence") = std::nullopt, py::arg("cache") = std::nullopt,
-           py::arg("steps") = std::vector<EnsembleStep>{}, py::arg("instance_count") = 1);
+           py::arg("preserve_ordering") = false, py::arg("sequence") = std::nullopt, py::arg("decoupled") = false,
+           py::arg("cache") = std::nullopt, py::arg("steps") = std::vector<EnsembleStep>{},
+           py::arg("instance_count") = 1);
 
   py::class_<OpenedModel, std::shared_ptr<OpenedModel>>(m, "OpenedModel")
       .def_property_readonly("inputs", [](const OpenedModel& opened) { return opened.model->signature().inputs; })

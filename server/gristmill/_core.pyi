@@ -99,6 +99,7 @@ class ModelOptions:
         default_queue_level: int = 0,
         preserve_ordering: bool = False,
         sequence: SequenceOptions | None = None,
+        decoupled: bool = False,
         cache: CacheOptions | None = None,
         steps: Sequence[EnsembleStep] = (),
         instance_count: int = 1,

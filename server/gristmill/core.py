@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,12 +34,21 @@ def create_engine(*, intra_op_threads: int = 0, max_answer_bytes: int = 0, respo
     if intra_op_threads > 0:
         onnxruntime["intra_op_threads"] = str(intra_op_threads)
     plugins = Path(_core.__file__).parent / "backends"
+    python, worker = python_worker()
     return _core.Engine(
         plugin_directory=str(plugins),
-        backend_parameters={"onnxruntime": onnxruntime},
+        backend_parameters={"onnxruntime": onnxruntime, "python": {"python": python, "worker": worker}},
         max_answer_bytes=max_answer_bytes,
         response_cache_bytes=response_cache_bytes,
     )
+
+
+def python_worker() -> tuple[str, str]:
+    """The interpreter and the program that run models written in Python."""
+    spec = find_spec("gristmill_worker")
+    if spec is None or spec.origin is None:
+        raise CoreMissingError("the package gristmill_worker is missing; build it with: pip install .")
+    return sys.executable, str(Path(spec.origin).parent)
 
 
 def find_onnxruntime() -> Path | None:

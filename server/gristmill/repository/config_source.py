@@ -55,6 +55,7 @@ _SUPPORTED: _Supported = {
     },
     "instance_group": {"name": None, "kind": None, "count": None},
     "response_cache": {"enable": None},
+    "model_transaction_policy": {"decoupled": None},
     "default_model_filename": None,
     "parameters": None,
 }

@@ -42,11 +42,17 @@ class Interface:
     max_batch_size: int
     inputs: Mapping[str, StepTensor]
     outputs: Mapping[str, StepTensor]
+    is_decoupled: bool = False
 
     @staticmethod
     def of(config: ModelConfig) -> Interface:
         """Of a complete configuration."""
-        return Interface(config.max_batch_size, _tensors(config.input), _tensors(config.output))
+        return Interface(
+            config.max_batch_size,
+            _tensors(config.input),
+            _tensors(config.output),
+            config.model_transaction_policy.decoupled,
+        )
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def _check_form(source: ConfigSource, config: ModelConfig) -> None:
     for name in _NEEDS_NO:
         if name in {field.name for field, _ in config.ListFields()}:
             raise source.error(((name, 0),), "an ensemble has none of its own; its steps' models have")
-    for name in ("response_cache", "parameters"):
+    for name in ("response_cache", "parameters", "model_transaction_policy"):
         if name in {field.name for field, _ in config.ListFields()}:
             raise source.error(((name, 0),), "is not supported for an ensemble; its steps' models may have it")
     for name in ("input", "output"):
@@ -158,6 +164,10 @@ def _find_models(
         interface = models[step.model_name, _version(step)]
         if isinstance(interface, RepositoryError):
             raise RepositoryError(interface.code, f"{_called(config, index)}: {interface.message}")
+        if interface.is_decoupled:
+            raise source.error(
+                _step_path(index), f"{_called(config, index)} may answer any number of times; expected once"
+            )
         for kind, mapping, tensors in (
             ("input", step.input_map, interface.inputs),
             ("output", step.output_map, interface.outputs),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
@@ -17,7 +18,8 @@ from gristmill.repository.config_source import ConfigSource
 from gristmill.repository.ensembles import Interface, StepModel, complete_ensemble, core_steps
 from gristmill.repository.errors import RepositoryError
 from gristmill.repository.layout import VersionDirectory, verify
-from gristmill.repository.model_config import choose_model_file, complete_config
+from gristmill.repository.model_config import ModelFile, choose_model_file, complete_config
+from gristmill.repository.python_models import complete_python_source, config_json, declared_signature
 from gristmill.repository.response_cache import core_cache
 from gristmill.repository.sequences import core_sequences
 from gristmill.repository.signature import protocol_datatype
@@ -76,16 +78,25 @@ class VersionLoader:
         try:
             verify(version)
             file = choose_model_file(source, [name for name, _, _ in version.listing])
-            opened = self._engine.open_model(
-                backend=file.backend, path=str(version.path / file.file_name), parameters=file.parameters
-            )
-            config = complete_config(
-                source, opened, file, model=model, default_max_batch_size=self._default_max_batch_size
-            )
+            config, opened = self._open(model, version, source, file)
             servable = self._engine.load(opened, self._make_options(config, version))
         except Exception as error:
             raise as_repository_error(error) from error
         return LoadedVersion(version.version, config, servable)
+
+    def _open(
+        self, model: str, version: VersionDirectory, source: ConfigSource, file: ModelFile
+    ) -> tuple[ModelConfig, OpenedModel]:
+        path = version.path / file.file_name
+        open_model = partial(self._engine.open_model, backend=file.backend, path=str(path))
+        complete = partial(complete_config, model=model, default_max_batch_size=self._default_max_batch_size)
+        if file.backend == "python":
+            # It says of itself what its configuration says, of which it gets the whole.
+            source = complete_python_source(source, path, model)
+            config = complete(source, declared_signature(source), file)
+            return config, open_model(parameters={**file.parameters, "model_config": config_json(config)})
+        opened = open_model(parameters=file.parameters)
+        return complete(source, opened, file), opened
 
     def load_ensemble(
         self,
@@ -126,6 +137,7 @@ def core_options(config: ModelConfig, version: VersionDirectory) -> ModelOptions
         queue_levels=[_queue_level(policy) for policy in _queue_policies(batching)],
         default_queue_level=max(batching.default_priority_level, 1) - 1,
         preserve_ordering=batching.preserve_ordering,
+        decoupled=config.model_transaction_policy.decoupled,
         cache=core_cache(config),
         sequence=core_sequences(config, version.path.parent),
         steps=core_steps(config),

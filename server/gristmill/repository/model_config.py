@@ -29,6 +29,7 @@ from gristmill.repository.signature import DATA_TYPES, PROTOCOL_NAMES, Signature
 #: Backends in the order in which their files are preferred: file name, and Triton's name of the platform.
 BACKENDS: Mapping[str, tuple[str, str]] = {
     "onnxruntime": ("model.onnx", "onnxruntime_onnx"),
+    "python": ("model.py", "python"),
     "sim": ("model.sim", "sim"),
 }
 
@@ -92,6 +93,7 @@ def complete_config(
     _complete_inputs(source, config, signature)
     _complete_outputs(source, config, signature)
     _check_batching(source, config)
+    _check_decoupled(source, config)
     check_response_cache(source, config)
     if not config.version_policy.WhichOneof("policy_choice"):
         config.version_policy.latest.num_versions = 1
@@ -208,6 +210,19 @@ def _dims_fit(kind: str, configured: Sequence[int], actual: Sequence[int]) -> bo
     return len(configured) == len(actual) and all(
         real in (-1, said) or (said == -1 and kind == "output") for said, real in zip(configured, actual, strict=True)
     )
+
+
+def _check_decoupled(source: ConfigSource, config: ModelConfig) -> None:
+    if not config.model_transaction_policy.decoupled:
+        return
+    field = (("model_transaction_policy", 0), ("decoupled", 0))
+    if config.backend != "python":
+        raise source.error(field, f"a model of backend '{config.backend}' answers a request once; remove it")
+    for other in ("sequence_batching", "response_cache"):
+        if config.HasField(other):
+            raise source.error(field, f"does not go with {other}")
+    if config.dynamic_batching.preserve_ordering:
+        raise source.error(field, "does not go with dynamic_batching.preserve_ordering")
 
 
 def _check_batching(source: ConfigSource, config: ModelConfig) -> None:
