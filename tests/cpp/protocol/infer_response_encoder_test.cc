@@ -43,6 +43,16 @@ TEST(InferResponseEncoder, LeavesOutWhatIsEmpty) {
             WireWriter().Bytes(1, "m").Message(5, WireWriter().Bytes(1, "y").Bytes(2, "INT8")).Bytes(6, "").text());
 }
 
+TEST(InferResponseEncoder, SaysWhetherMoreAnswersCome) {
+  const auto expected = [](uint64_t flag) {
+    const WireWriter parameter =
+        WireWriter().Bytes(1, "triton_final_response").Message(2, WireWriter().Varint(1, flag));
+    return WireWriter().Bytes(1, "m").Bytes(3, "id").Message(4, parameter).text();
+  };
+  EXPECT_EQ(Encode({.model_name = "m", .id = "id", .finality = Finality::kMoreToCome}), expected(0));
+  EXPECT_EQ(Encode({.model_name = "m", .id = "id", .finality = Finality::kLast}), expected(1));
+}
+
 TEST(InferResponseEncoder, WritesLongLengths) {
   const std::vector<std::byte> megabyte(1 << 20, std::byte{7});
   const std::vector<OutputTensor> outputs = {{"y", {DataType::kUint8, Shape{1 << 20}, megabyte}}};

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Any bytes at all from a worker process, as a body and as its memory: an error or tensors that lie in that memory and
+// are as long as their shapes say.
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+
+#include "backends/python/worker_messages.h"
+
+namespace {
+
+using namespace gristmill;  // NOLINT
+
+void Check(bool holds) {
+  if (!holds) abort();
+}
+
+struct Fixture {
+  std::unique_ptr<SharedArena> arena;
+  std::byte* memory = nullptr;
+  ModelConfig config{.name = "m", .outputs = {{"y", DataType::kInt32, {-1}}, {"t", DataType::kBytes, {-1}}}};
+
+  Fixture() {
+    Check(SharedArena::Create(&arena).ok());
+    memory = arena->Allocate(1 << 16);
+  }
+};
+
+void CheckTensor(const TensorView& tensor, const SharedArena& arena) {
+  if (tensor.dtype == DataType::kInvalid) return;
+  std::span<const std::byte> inside;
+  Check(arena.View(arena.OffsetOf(tensor.data.data()), tensor.data.size(), &inside));
+  const int64_t count = tensor.shape.ElementCount();
+  Check(count >= 0);
+  if (tensor.dtype == DataType::kBytes) {
+    Check(ForEachBytesElement(tensor.data, [](std::span<const std::byte>) {}) == count);
+  } else {
+    Check(tensor.data.size() == static_cast<size_t>(count) * ElementSizeBytes(tensor.dtype));
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static Fixture fixture;
+  const std::span<const std::byte> body = std::as_bytes(std::span(data, size));
+  std::ranges::copy(body.first(std::min<size_t>(size, 1 << 16)), fixture.memory);
+  std::vector<ItemAnswer> answers;
+  for (const size_t items : {1, 2}) {
+    if (!ReadAnswers(body, *fixture.arena, fixture.config, items, &answers).ok()) continue;
+    for (const ItemAnswer& answer : answers) {
+      for (const TensorView& output : answer.outputs) CheckTensor(output, *fixture.arena);
+    }
+  }
+  uint64_t number = 0;
+  ModelCall call;
+  if (ReadCall(body, *fixture.arena, &number, &call).ok()) {
+    for (const ModelCall::Input& input : call.inputs) CheckTensor(input.tensor, *fixture.arena);
+  }
+  return 0;
+}
