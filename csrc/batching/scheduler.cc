@@ -37,8 +37,10 @@ bool Scheduler::IsUnattainable(const InferRequest& request, int64_t now_ns, int6
   return *answered_ns > request.deadline_ns;
 }
 
-bool Scheduler::Next(size_t executor, int64_t now_ns, Work* work, int64_t* wait_until_ns) {
-  const BatchDecision decision = queue_.Decide(*options_.policy, profile_, now_ns, &work->given_up);
+bool Scheduler::Next(size_t executor, int64_t now_ns, Work* work, int64_t* wait_until_ns,
+                     const std::function<bool()>& may_begin) {
+  BatchDecision decision = queue_.Decide(*options_.policy, profile_, now_ns, &work->given_up);
+  if (decision.count > 0 && may_begin && !may_begin()) decision = {.wait_until_ns = kNever};
   if (decision.count > 0) queue_.Take(decision, &work->batch, &work->given_up);
   if (work->empty()) {
     *wait_until_ns = decision.wait_until_ns;

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -53,8 +54,9 @@ class Scheduler {
   std::unique_ptr<InferRequest> Remove(const InferRequest* request) { return queue_.Remove(request); }
 
   /// Appends to `work` what `executor`, which is idle, is to do now. False, and nothing is, before `wait_until_ns`, a
-  /// new request or a Remove.
-  bool Next(size_t executor, int64_t now_ns, Work* work, int64_t* wait_until_ns);
+  /// new request or a Remove. A batch is begun only if `may_begin` says so, which is asked only about one that is due.
+  bool Next(size_t executor, int64_t now_ns, Work* work, int64_t* wait_until_ns,
+            const std::function<bool()>& may_begin = {});
 
   /// `executor` is idle again. `rows` is 0 if what it did says nothing about what a run takes. `cpu_ns`: of its thread.
   void Finished(size_t executor, int64_t rows, int64_t duration_ns, int64_t cpu_ns, int64_t now_ns);

@@ -123,15 +123,17 @@ void RegisterEngine(py::module_& m) {
 
   py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine")
       .def(py::init([](std::string plugin_directory, ParametersByBackend backend_parameters, size_t max_answer_bytes,
-                       size_t response_cache_bytes) {
+                       size_t response_cache_bytes, std::map<std::string, int64_t> resources) {
              return std::make_shared<Engine>(EngineOptions{.plugin_directory = std::move(plugin_directory),
                                                            .backend_parameters = std::move(backend_parameters),
                                                            .buffers = BufferPoolOptions::Limited(max_answer_bytes),
-                                                           .response_cache = {.max_bytes = response_cache_bytes}},
+                                                           .response_cache = {.max_bytes = response_cache_bytes},
+                                                           .resources = std::move(resources)},
                                              &SystemClock());
            }),
            py::kw_only(), py::arg("plugin_directory"), py::arg("backend_parameters") = ParametersByBackend{},
-           py::arg("max_answer_bytes") = 0, py::arg("response_cache_bytes") = 0)
+           py::arg("max_answer_bytes") = 0, py::arg("response_cache_bytes") = 0,
+           py::arg("resources") = std::map<std::string, int64_t>{})
       .def("cache_usage",
            [](const Engine& self) {
              const ResponseCache::Usage usage = self.cache_usage();

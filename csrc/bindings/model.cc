@@ -108,7 +108,9 @@ void RegisterModel(py::module_& m) {
                        std::vector<int64_t> preferred_batch_sizes, std::vector<QueueLevel> queue_levels,
                        size_t default_queue_level, bool preserve_ordering, std::optional<SequenceOptions> sequence,
                        bool decoupled, std::optional<CacheOptions> cache, std::vector<EnsembleStep> steps,
-                       int instance_count) {
+                       const std::map<std::string, int64_t>& resources, int64_t weight, int instance_count) {
+             std::vector<ResourceNeed> needs;
+             for (const auto& [resource, count] : resources) needs.push_back({.name = resource, .count = count});
              return ModelConfig{.name = std::move(name),
                                 .version = version,
                                 .max_batch_size = max_batch_size,
@@ -124,6 +126,8 @@ void RegisterModel(py::module_& m) {
                                 .decoupled = decoupled,
                                 .cache = std::move(cache),
                                 .steps = std::move(steps),
+                                .resources = std::move(needs),
+                                .weight = weight,
                                 .instance_count = instance_count};
            }),
            py::kw_only(), py::arg("name"), py::arg("version"), py::arg("max_batch_size"), py::arg("inputs"),
@@ -132,6 +136,7 @@ void RegisterModel(py::module_& m) {
            py::arg("queue_levels") = std::vector<QueueLevel>(1), py::arg("default_queue_level") = 0,
            py::arg("preserve_ordering") = false, py::arg("sequence") = std::nullopt, py::arg("decoupled") = false,
            py::arg("cache") = std::nullopt, py::arg("steps") = std::vector<EnsembleStep>{},
+           py::arg("resources") = std::map<std::string, int64_t>{}, py::arg("weight") = 1,
            py::arg("instance_count") = 1);
 
   py::class_<OpenedModel, std::shared_ptr<OpenedModel>>(m, "OpenedModel")

@@ -106,6 +106,12 @@ struct EnsembleStep {
   std::map<std::string, std::string> outputs;  // likewise
 };
 
+/// What a run needs of something that models share, a memory bandwidth or a licence say.
+struct ResourceNeed {
+  std::string name;
+  int64_t count = 1;
+};
+
 struct ModelConfig {
   std::string name;
   int64_t version = 0;
@@ -123,6 +129,9 @@ struct ModelConfig {
   std::optional<CacheOptions> cache;
   /// Of an ensemble, which has no model of its own: each after those whose outputs it takes.
   std::vector<EnsembleStep> steps;
+  /// A run begins only when it has these. Of several models that wait, one with half the weight gets twice the runs.
+  std::vector<ResourceNeed> resources;
+  int64_t weight = 1;
   /// Executors, each with a thread of its own. At least 1.
   int instance_count = 1;
 };

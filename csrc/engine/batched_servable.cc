@@ -56,12 +56,14 @@ BatchedServable::~BatchedServable() { Drain(); }
 
 Status BatchedServable::Create(BatchedServableOptions options, std::shared_ptr<BackendModel> model,
                                std::shared_ptr<Servable>* servable) {
+  RateLimiter* const limiter = options.limiter;
   std::shared_ptr<BatchedServable> created(new BatchedServable(std::move(options), std::move(model)));
   for (size_t i = 0; i < static_cast<size_t>(created->config().instance_count); ++i) {
     std::unique_ptr<BackendInstance> instance;
     if (Status status = created->model_->CreateInstance(created->config(), &instance); !status.ok()) return status;
     created->executors_.push_back(std::make_unique<Executor>(created.get(), i, std::move(instance)));
   }
+  if (Status status = created->Join(limiter); !status.ok()) return status;
   {
     MutexLock lock(created->mu_);
     for (const auto& executor : created->executors_) created->idle_.push_back(executor.get());
@@ -170,7 +172,8 @@ std::unique_ptr<InferRequest> BatchedServable::Remove(const InferRequest* reques
     removed = scheduler_.Remove(request);
     if (removed == nullptr) return nullptr;
     // Without it, those that wait for company may be a preferred batch.
-    if (scheduler_.size() > 0 && !idle_.empty()) arrived_.NotifyOne();
+    // And without any, this model waits for resources in vain.
+    if ((scheduler_.size() > 0 || member_ != nullptr) && !idle_.empty()) arrived_.NotifyOne();
   }
   const int64_t now_ns = clock_.NowNs();
   Refusal refusal = GivenUp(*removed, now_ns);
@@ -195,9 +198,34 @@ void BatchedServable::EndTurn() {
   turn_came_.NotifyAll();
 }
 
+Status BatchedServable::Join(RateLimiter* limiter) {
+  if (limiter == nullptr || config().resources.empty()) return Status::Ok();
+  return RateLimiter::Member::Join(
+      limiter, config().resources, config().weight,
+      [this] {
+        { MutexLock lock(mu_); }  // whoever has found that it may not begin is waiting by now
+        arrived_.NotifyOne();
+      },
+      &member_);
+}
+
+void BatchedServable::Run(Executor* executor) {
+  const bool has_run = !executor->work()->batch.empty();
+  executor->Run();
+  if (member_ != nullptr && has_run) {
+    bool waits = false;
+    {
+      MutexLock lock(mu_);
+      waits = scheduler_.size() > 0;
+    }
+    member_->Release(waits);
+  }
+  LetOthersGo();
+}
+
 void BatchedServable::Serve() {
   Executor* executor = nullptr;
-  while ((executor = NextBatch(executor)) != nullptr) executor->Run();
+  while ((executor = NextBatch(executor)) != nullptr) Run(executor);
 }
 
 void BatchedServable::Wake(MayRun may_run) {
@@ -205,7 +233,7 @@ void BatchedServable::Wake(MayRun may_run) {
     int64_t left_ns = kShortRuns * short_run_ns_;
     Executor* executor = nullptr;
     while ((executor = NextShortBatch(executor, left_ns > 0 ? short_run_ns_ : 0)) != nullptr) {
-      executor->Run();
+      Run(executor);
       left_ns -= executor->last_run().cpu_ns;
     }
   } else {
@@ -214,14 +242,29 @@ void BatchedServable::Wake(MayRun may_run) {
 }
 
 BatchedServable::Executor* BatchedServable::NextBatch(Executor* previous) {
-  MutexLock lock(mu_);
-  if (previous != nullptr) TakeBack(previous);
   while (true) {
-    int64_t wait_until_ns = kNever;
-    if (Executor* executor = Assign(clock_.NowNs(), &wait_until_ns)) return executor;
-    if (closed_ && scheduler_.size() == 0) return nullptr;
-    clock_.WaitUntil(arrived_, mu_, wait_until_ns);
+    {
+      MutexLock lock(mu_);
+      if (previous != nullptr) TakeBack(std::exchange(previous, nullptr));
+      while (!lets_others_go_) {
+        int64_t wait_until_ns = kNever;
+        if (Executor* executor = Assign(clock_.NowNs(), &wait_until_ns)) return executor;
+        if (lets_others_go_) break;
+        if (closed_ && scheduler_.size() == 0) return nullptr;
+        clock_.WaitUntil(arrived_, mu_, wait_until_ns);
+      }
+    }
+    LetOthersGo();
   }
+}
+
+void BatchedServable::LetOthersGo() {
+  if (member_ == nullptr) return;
+  {
+    MutexLock lock(mu_);
+    if (!std::exchange(lets_others_go_, false)) return;
+  }
+  member_->WakeOthers();
 }
 
 BatchedServable::Executor* BatchedServable::NextShortBatch(Executor* previous, int64_t longest_ns) {
@@ -238,7 +281,7 @@ BatchedServable::Executor* BatchedServable::NextShortBatch(Executor* previous, i
 }
 
 void BatchedServable::TakeBack(Executor* executor) {
-  const Run& run = executor->last_run();
+  const RunRecord& run = executor->last_run();
   scheduler_.Finished(executor->index(), run.rows, run.duration_ns, run.cpu_ns, clock_.NowNs());
   idle_.push_back(executor);
   if (!closed_) return;
@@ -249,7 +292,17 @@ void BatchedServable::TakeBack(Executor* executor) {
 BatchedServable::Executor* BatchedServable::Assign(int64_t now_ns, int64_t* wait_until_ns) {
   if (idle_.empty()) return nullptr;
   Executor* executor = idle_.back();
-  if (!scheduler_.Next(executor->index(), now_ns, executor->work(), wait_until_ns)) return nullptr;
+  bool asked = false;
+  std::function<bool()> may_begin;
+  if (member_ != nullptr) {
+    may_begin = [&]() {
+      asked = true;
+      return member_->TryAcquire();
+    };
+  }
+  const bool has_work = scheduler_.Next(executor->index(), now_ns, executor->work(), wait_until_ns, may_begin);
+  if (member_ != nullptr && !asked && member_->StopWaiting()) lets_others_go_ = true;
+  if (!has_work) return nullptr;
   idle_.pop_back();
   if (!executor->work()->batch.empty()) executor->set_turn(next_turn_++);
   // What is left may be enough for another executor, which Wake has not woken.

@@ -21,6 +21,7 @@
 #include "core/mutex.h"
 #include "core/status.h"
 #include "engine/admission.h"
+#include "engine/rate_limiter.h"
 #include "engine/servable.h"
 #include "engine/statistics.h"
 
@@ -30,6 +31,7 @@ struct BatchedServableOptions {
   ModelConfig config;
   Clock* clock = nullptr;               // outlives the servable
   const BatchPolicy* policy = nullptr;  // outlives the servable
+  RateLimiter* limiter = nullptr;       // likewise; null: runs need nothing
   int64_t short_run_ns = 0;             // what takes longer is not run by the thread that has brought it
   /// Which servable the requests belong to, if this one only runs them for it.
   const Servable* owner = nullptr;
@@ -54,7 +56,7 @@ class BatchedServable final : public Servable {
   class RequestStream;
 
   /// A batch that has been run without a failure. No rows: none has.
-  struct Run {
+  struct RunRecord {
     int64_t rows = 0;
     int64_t duration_ns = 0;
     int64_t cpu_ns = 0;
@@ -74,9 +76,14 @@ class BatchedServable final : public Servable {
   /// As NextBatch, but null at once where there is nothing to be run now within `longest_ns`.
   Executor* NextShortBatch(Executor* previous, int64_t longest_ns);
   void TakeBack(Executor* executor) REQUIRES(mu_);
+  void Run(Executor* executor);
+  /// Joins the limiter, if runs need something.
+  Status Join(RateLimiter* limiter);
   /// An idle executor with what it is to run or to refuse; null if there is none or nothing is to be done until
   /// `wait_until_ns`.
   Executor* Assign(int64_t now_ns, int64_t* wait_until_ns) REQUIRES(mu_);
+  /// Tells other models that this one does not wait for resources any more, if it has come to that.
+  void LetOthersGo();
   /// With preserve_order, batches are answered in turn: blocks until all that were taken before have been.
   void AwaitTurn(uint64_t turn);
   void EndTurn();
@@ -103,11 +110,13 @@ class BatchedServable final : public Servable {
   bool closed_ GUARDED_BY(mu_) = false;
   std::vector<Executor*> idle_ GUARDED_BY(mu_);  // the last used is the next
   CondVar all_idle_;
-  int64_t open_streams_ GUARDED_BY(mu_) = 0;  // of a decoupled model
+  bool lets_others_go_ GUARDED_BY(mu_) = false;  // and they do not know yet
+  int64_t open_streams_ GUARDED_BY(mu_) = 0;     // of a decoupled model
   uint64_t next_turn_ GUARDED_BY(mu_) = 0;
   uint64_t answered_turns_ GUARDED_BY(mu_) = 0;
   CondVar turn_came_;
   const int64_t short_run_ns_;
+  std::unique_ptr<RateLimiter::Member> member_;  // null: runs need nothing
 
   Mutex drain_mu_;
   std::vector<std::thread> threads_ GUARDED_BY(drain_mu_);

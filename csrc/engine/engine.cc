@@ -73,6 +73,7 @@ Engine::Engine(EngineOptions options, Clock* clock)
     : clock_(*clock),
       buffers_(options.buffers),
       policy_({.slack_ns = kSlackNs, .shortest_wait_ns = kShortestWaitNs, .short_run_ns = kShortRunNs}),
+      limiter_(std::move(options.resources)),
       backends_({.plugin_directory = std::move(options.plugin_directory),
                  .parameters = std::move(options.backend_parameters),
                  .clock = clock,
@@ -100,8 +101,11 @@ Status Engine::Create(BatchedServableOptions options, std::shared_ptr<BackendMod
 Status Engine::Load(std::shared_ptr<BackendModel> model, ModelConfig config, std::shared_ptr<Servable>* servable) {
   if (Status status = CheckConfig(config); !status.ok()) return status;
   std::shared_ptr<Servable> created;
-  BatchedServableOptions options{
-      .config = std::move(config), .clock = &clock_, .policy = &policy_, .short_run_ns = kShortRunNs};
+  BatchedServableOptions options{.config = std::move(config),
+                                 .clock = &clock_,
+                                 .policy = &policy_,
+                                 .limiter = &limiter_,
+                                 .short_run_ns = kShortRunNs};
   if (Status status = Create(std::move(options), std::move(model), &created); !status.ok()) return status;
   Remember(created);
   *servable = std::move(created);

@@ -30,6 +30,7 @@
 #include "engine/batched_servable.h"
 #include "engine/ensemble_servable.h"
 #include "engine/model_call_sink.h"
+#include "engine/rate_limiter.h"
 #include "engine/response_cache.h"
 #include "engine/servable.h"
 #include "engine/version_table.h"
@@ -41,6 +42,7 @@ struct EngineOptions {
   std::map<std::string, Parameters> backend_parameters;  // by backend
   BufferPoolOptions buffers;
   ResponseCacheOptions response_cache;
+  std::map<std::string, int64_t> resources;  // what there is of what models need for a run
 };
 
 class Engine : private ModelCaller {
@@ -93,6 +95,7 @@ class Engine : private ModelCaller {
   BufferPool buffers_;
   const AdaptiveBatchPolicy policy_;
   ModelCallSink call_sink_;
+  RateLimiter limiter_;
   BackendRegistry backends_;
   ResponseCache response_cache_;
   StepSink step_sink_;

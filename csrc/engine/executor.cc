@@ -24,7 +24,7 @@ void BatchedServable::Executor::Run() {
   FlushSinks();
 }
 
-BatchedServable::Run BatchedServable::Executor::RunBatch(std::span<std::unique_ptr<InferRequest>> requests) {
+BatchedServable::RunRecord BatchedServable::Executor::RunBatch(std::span<std::unique_ptr<InferRequest>> requests) {
   const int64_t start_ns = clock_.NowNs();
   int64_t total_rows = 0;
   for (const auto& request : requests) total_rows += request->rows;

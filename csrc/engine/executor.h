@@ -31,12 +31,12 @@ class BatchedServable::Executor {
   /// Runs the batch, if there is one, and answers it and what was given up.
   void Run();
 
-  const BatchedServable::Run& last_run() const { return last_run_; }
+  const BatchedServable::RunRecord& last_run() const { return last_run_; }
 
  private:
   /// Hands the requests to a decoupled model, which answers them in its own time.
   void HandOver(std::span<std::unique_ptr<InferRequest>> requests);
-  BatchedServable::Run RunBatch(std::span<std::unique_ptr<InferRequest>> requests);
+  BatchedServable::RunRecord RunBatch(std::span<std::unique_ptr<InferRequest>> requests);
   Status Execute(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows);
   void AnswerItems(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows);
   void Answer(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows);
@@ -54,7 +54,7 @@ class BatchedServable::Executor {
   // Reused from batch to batch.
   Work work_;
   uint64_t turn_ = 0;  // of the batch
-  BatchedServable::Run last_run_;
+  BatchedServable::RunRecord last_run_;
   bool measures_cpu_ = false;  // a run that is short by the clock needs no system call to tell
   std::vector<BatchItem> items_;
   std::vector<OutputTensor> outputs_;

@@ -102,6 +102,8 @@ class ModelOptions:
         decoupled: bool = False,
         cache: CacheOptions | None = None,
         steps: Sequence[EnsembleStep] = (),
+        resources: Mapping[str, int] = ...,
+        weight: int = 1,
         instance_count: int = 1,
     ) -> None: ...
 
@@ -169,10 +171,12 @@ class Engine:
         backend_parameters: Mapping[str, Mapping[str, str]] = ...,
         max_answer_bytes: int = 0,
         response_cache_bytes: int = 0,
+        resources: Mapping[str, int] = ...,
     ) -> None:
         """`max_answer_bytes`: of all answers that are not sent yet; 0 is no limit.
 
-        `response_cache_bytes`: of all answers that are kept; 0 keeps none.
+        `response_cache_bytes`: of all answers that are kept; 0 keeps none. `resources`: what there is of what models
+        need for a run; of others there is what the model that needs most of them needs.
         """
     def cache_usage(self) -> dict[str, int]:
         """Of the response cache: "entries", "bytes", and "evictions" for want of room."""

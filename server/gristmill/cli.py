@@ -88,6 +88,10 @@ def serve(
     response_cache_bytes: Annotated[
         int, typer.Option(min=0, help="For answers of models whose configuration says response_cache; 0 keeps none.")
     ] = 64 << 20,
+    rate_limit_resource: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=COUNT of a resource that models' rate_limiter names; may be repeated."),
+    ] = None,
     strict_readiness: Annotated[bool, typer.Option(help="Ready only while every model is.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="Least severe line to write.")] = LogLevel.INFO,
     log_format: Annotated[LogFormat, typer.Option(help="Form of log lines on standard error.")] = LogFormat.TEXT,
@@ -131,12 +135,20 @@ def serve(
         load_threads=load_threads,
         default_max_batch_size=default_max_batch_size,
         response_cache_bytes=response_cache_bytes,
+        resources=dict(_resource(text) for text in rate_limit_resource or []),
         strict_readiness=strict_readiness,
     )
     try:
         uvloop.run(run(options))
     except (OSError, RepositoryError, CoreMissingError, TlsError) as error:
         _fail(EXIT_FAILURE, str(error))
+
+
+def _resource(text: str) -> tuple[str, int]:
+    name, _, count = text.rpartition("=")
+    if not name or not count.isdecimal() or int(count) == 0:
+        _fail(EXIT_USAGE, f"--rate-limit-resource {text}: expected NAME=COUNT with a count of 1 or more")
+    return name, int(count)
 
 
 def _fail(status: int, message: str) -> NoReturn:

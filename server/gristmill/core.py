@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +17,17 @@ class CoreMissingError(Exception):
     """The compiled module cannot be imported."""
 
 
-def create_engine(*, intra_op_threads: int = 0, max_answer_bytes: int = 0, response_cache_bytes: int = 0) -> Engine:
+def create_engine(
+    *,
+    intra_op_threads: int = 0,
+    max_answer_bytes: int = 0,
+    response_cache_bytes: int = 0,
+    resources: Mapping[str, int] | None = None,
+) -> Engine:
     """An engine with its plugins, and the runtimes that are installed, in place.
 
     intra_op_threads: 0 is the backend's choice. max_answer_bytes: of all answers not sent yet; 0 is no limit.
-    response_cache_bytes: of all answers that are kept; 0 keeps none.
+    response_cache_bytes: of all answers that are kept; 0 keeps none. resources: by name, what models share.
     A backend whose runtime is missing says so when a model needs it. Raises CoreMissingError.
     """
     try:
@@ -40,6 +47,7 @@ def create_engine(*, intra_op_threads: int = 0, max_answer_bytes: int = 0, respo
         backend_parameters={"onnxruntime": onnxruntime, "python": {"python": python, "worker": worker}},
         max_answer_bytes=max_answer_bytes,
         response_cache_bytes=response_cache_bytes,
+        resources=resources or {},
     )
 
 

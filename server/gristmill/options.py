@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -87,6 +87,7 @@ class ServerOptions:
     exit_timeout_s: how long requests in flight may take to finish after a signal to end.
     intra_op_threads: threads a backend runs one batch on; 0 leaves the choice to the backend.
     response_cache_bytes: of the answers of models whose configuration says response_cache.
+    resources: what there is of each resource that models' rate_limiter names; of others, what one model needs at most.
     strict_readiness: the server is ready only while every model that it should serve is.
     """
 
@@ -114,4 +115,5 @@ class ServerOptions:
     load_threads: int = 4
     default_max_batch_size: int = 64
     response_cache_bytes: int = 64 << 20
+    resources: Mapping[str, int] = field(default_factory=dict)
     strict_readiness: bool = False

@@ -156,6 +156,7 @@ async def run(options: ServerOptions) -> None:
         intra_op_threads=options.intra_op_threads,
         max_answer_bytes=BufferLimits.of(options).answer_bytes,
         response_cache_bytes=options.response_cache_bytes,
+        resources=options.resources,
     )
     server = Server(options, engine)
     server.bind()

@@ -34,7 +34,6 @@ UNSUPPORTED = {
     "output.label_filename": 'output { name: "y" label_filename: "l.txt" }',
     "output.is_shape_tensor": 'output { name: "y" is_shape_tensor: true }',
     "output.is_non_linear_format_io": 'output { name: "y" is_non_linear_format_io: true }',
-    "instance_group.rate_limiter": "instance_group { rate_limiter { priority: 1 } }",
     "instance_group.gpus": "instance_group { gpus: [0] }",
     "instance_group.secondary_devices": "instance_group { secondary_devices { device_id: 1 } }",
     "instance_group.profile": 'instance_group { profile: "p" }',

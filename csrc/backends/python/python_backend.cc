@@ -71,7 +71,7 @@ class PythonModel final : public BackendModel {
 
  private:
   const ModelOptions options_;
-  const ModelSignature signature_;
+  const ModelSignature signature_{};
   std::atomic<int> instances_{0};
 };
 

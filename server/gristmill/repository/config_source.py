@@ -53,7 +53,12 @@ _SUPPORTED: _Supported = {
     "ensemble_scheduling": {
         "step": {"model_name": None, "model_version": None, "input_map": None, "output_map": None},
     },
-    "instance_group": {"name": None, "kind": None, "count": None},
+    "instance_group": {
+        "name": None,
+        "kind": None,
+        "count": None,
+        "rate_limiter": {"resources": {"name": None, "global": None, "count": None}, "priority": None},
+    },
     "response_cache": {"enable": None},
     "model_transaction_policy": {"decoupled": None},
     "default_model_filename": None,

@@ -20,6 +20,7 @@ from gristmill.repository.errors import RepositoryError
 from gristmill.repository.layout import VersionDirectory, verify
 from gristmill.repository.model_config import ModelFile, choose_model_file, complete_config
 from gristmill.repository.python_models import complete_python_source, config_json, declared_signature
+from gristmill.repository.rate_limiter import core_resources
 from gristmill.repository.response_cache import core_cache
 from gristmill.repository.sequences import core_sequences
 from gristmill.repository.signature import protocol_datatype
@@ -121,6 +122,7 @@ def core_options(config: ModelConfig, version: VersionDirectory) -> ModelOptions
     from gristmill._core import ModelOptions, TensorSpec
 
     batching, sequences = config.dynamic_batching, config.sequence_batching
+    resources, weight = core_resources(config)
     return ModelOptions(
         name=config.name,
         version=version.version,
@@ -141,6 +143,8 @@ def core_options(config: ModelConfig, version: VersionDirectory) -> ModelOptions
         cache=core_cache(config),
         sequence=core_sequences(config, version.path.parent),
         steps=core_steps(config),
+        resources=resources,
+        weight=weight,
         instance_count=sum(group.count for group in config.instance_group) or 1,
     )
 

@@ -22,6 +22,7 @@ from gristmill_protos.model_config_pb2 import (
 
 from gristmill.repository.config_source import ConfigSource
 from gristmill.repository.errors import ConfigError
+from gristmill.repository.rate_limiter import check_rate_limiter
 from gristmill.repository.response_cache import PARAMETERS, check_response_cache
 from gristmill.repository.sequences import complete_sequences, hidden_inputs, hidden_outputs
 from gristmill.repository.signature import DATA_TYPES, PROTOCOL_NAMES, Signature, Tensor
@@ -99,6 +100,7 @@ def complete_config(
         config.version_policy.latest.num_versions = 1
     if not config.instance_group:
         config.instance_group.add()
+    check_rate_limiter(source)
     for index, group in enumerate(config.instance_group):
         group.name = group.name or f"{model}_{index}"
         group.kind = ModelInstanceGroup.KIND_CPU

@@ -42,7 +42,7 @@ class ScriptedModel final : public BackendModel {
     ScriptedModel& model_;
   };
 
-  const ModelSignature signature_;
+  const ModelSignature signature_{};
 };
 
 /// Remembers, by ticket, the answers and the end of each request.
