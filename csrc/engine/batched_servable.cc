@@ -62,12 +62,10 @@ Status BatchedServable::Create(BatchedServableOptions options, std::shared_ptr<B
     std::unique_ptr<BackendInstance> instance;
     if (Status status = created->model_->CreateInstance(created->config(), &instance); !status.ok()) return status;
     created->executors_.push_back(std::make_unique<Executor>(created.get(), i, std::move(instance)));
+    MutexLock lock(created->mu_);
+    created->idle_.push_back(created->executors_.back().get());
   }
   if (Status status = created->Join(limiter); !status.ok()) return status;
-  {
-    MutexLock lock(created->mu_);
-    for (const auto& executor : created->executors_) created->idle_.push_back(executor.get());
-  }
   MutexLock lock(created->drain_mu_);
   for (size_t i = 0; i < created->executors_.size(); ++i) {
     created->threads_.emplace_back([servable = created.get()] { servable->Serve(); });

@@ -21,7 +21,6 @@ UNSUPPORTED = {
     "metric_tags": 'metric_tags { key: "k" value: "v" }',
     "model_warmup": 'model_warmup { name: "w" }',
     "model_operations": 'model_operations { op_library_filename: "f.so" }',
-    "model_transaction_policy": "model_transaction_policy { decoupled: true }",
     "model_repository_agents": 'model_repository_agents { agents { name: "a" } }',
     "model_metrics": "model_metrics {}",
     "input.format": 'input { name: "x" format: FORMAT_NCHW }',
@@ -55,6 +54,7 @@ dynamic_batching {
 }
 instance_group [ { name: "g" kind: KIND_CPU count: 2 } ]
 response_cache { enable: true }
+model_transaction_policy { decoupled: false }
 default_model_filename: "model.sim"
 parameters { key: "k" value { string_value: "v" } }
 """

@@ -214,12 +214,12 @@ def test_parameters_go_to_the_backend() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no model file: expected model.onnx or model.sim, the version has model.pt"),
+        ("", "no model file: expected model.onnx or model.py or model.sim, the version has model.pt"),
         ('backend: "sim"', "no model file: expected model.sim, the version has model.pt"),
-        ('backend: "tensorrt"', "c:1: backend: expected one of onnxruntime, sim, got 'tensorrt'"),
-        ('platform: "pytorch"', "c:1: platform: expected one of onnxruntime_onnx, sim, got 'pytorch'"),
+        ('backend: "tensorrt"', "c:1: backend: expected one of onnxruntime, python, sim, got 'tensorrt'"),
+        ('platform: "pytorch"', "c:1: platform: expected one of onnxruntime_onnx, python, sim, got 'pytorch'"),
         ('platform: "sim" backend: "onnxruntime"', "'sim' contradicts backend 'onnxruntime'"),
-        ('default_model_filename: "model.pt"', "expected a name that ends in .onnx or .sim"),
+        ('default_model_filename: "model.pt"', "expected a name that ends in .onnx or .py or .sim"),
         ('default_model_filename: "../model.onnx"', "must name a file inside the version"),
     ],
 )

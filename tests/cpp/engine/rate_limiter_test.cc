@@ -218,5 +218,19 @@ TEST(RateLimiter, ModelsThatShareAResourceRunOneAtATimeAndAnswerAll) {
   for (const auto& model : models) model->Drain();
 }
 
+TEST(RateLimiter, AModelThatCanNeverRunIsNotMade) {
+  RateLimiter limiter({{"r", 1}});
+  AdaptiveBatchPolicy policy;
+  std::atomic<int> running{0};
+  ModelConfig config = FakeModel::Config();
+  config.resources = {{"r", 2}};
+  const BatchedServableOptions options{
+      .config = config, .clock = &SystemClock(), .policy = &policy, .limiter = &limiter};
+  std::shared_ptr<Servable> servable;
+  const Status status = BatchedServable::Create(options, std::make_shared<CountedModel>(&running), &servable);
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(servable, nullptr);
+}
+
 }  // namespace
 }  // namespace gristmill
