@@ -108,7 +108,8 @@ void RegisterModel(py::module_& m) {
                        std::vector<int64_t> preferred_batch_sizes, std::vector<QueueLevel> queue_levels,
                        size_t default_queue_level, bool preserve_ordering, std::optional<SequenceOptions> sequence,
                        bool decoupled, std::optional<CacheOptions> cache, std::vector<EnsembleStep> steps,
-                       const std::map<std::string, int64_t>& resources, int64_t weight, int instance_count) {
+                       const std::map<std::string, int64_t>& resources, int64_t weight, bool has_own_cpus,
+                       int instance_count) {
              std::vector<ResourceNeed> needs;
              for (const auto& [resource, count] : resources) needs.push_back({.name = resource, .count = count});
              return ModelConfig{.name = std::move(name),
@@ -128,6 +129,7 @@ void RegisterModel(py::module_& m) {
                                 .steps = std::move(steps),
                                 .resources = std::move(needs),
                                 .weight = weight,
+                                .has_own_cpus = has_own_cpus,
                                 .instance_count = instance_count};
            }),
            py::kw_only(), py::arg("name"), py::arg("version"), py::arg("max_batch_size"), py::arg("inputs"),
@@ -137,7 +139,7 @@ void RegisterModel(py::module_& m) {
            py::arg("preserve_ordering") = false, py::arg("sequence") = std::nullopt, py::arg("decoupled") = false,
            py::arg("cache") = std::nullopt, py::arg("steps") = std::vector<EnsembleStep>{},
            py::arg("resources") = std::map<std::string, int64_t>{}, py::arg("weight") = 1,
-           py::arg("instance_count") = 1);
+           py::arg("has_own_cpus") = false, py::arg("instance_count") = 1);
 
   py::class_<OpenedModel, std::shared_ptr<OpenedModel>>(m, "OpenedModel")
       .def_property_readonly("inputs", [](const OpenedModel& opened) { return opened.model->signature().inputs; })

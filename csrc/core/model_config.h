@@ -132,6 +132,8 @@ struct ModelConfig {
   /// A run begins only when it has these. Of several models that wait, one with half the weight gets twice the runs.
   std::vector<ResourceNeed> resources;
   int64_t weight = 1;
+  /// Its executors' threads have been given CPUs, so that no other thread is to run it.
+  bool has_own_cpus = false;
   /// Executors, each with a thread of its own. At least 1.
   int instance_count = 1;
 };

@@ -48,7 +48,8 @@ BatchedServable::BatchedServable(BatchedServableOptions options, std::shared_ptr
       model_(std::move(model)),
       scheduler_(OptionsOf(config(), admission_, *options.policy)),
       // A batch that must await its turn may take as long as another model's run.
-      short_run_ns_((config().batching.preserve_order && config().instance_count > 1) || model_->waits()
+      short_run_ns_((config().batching.preserve_order && config().instance_count > 1) || model_->waits() ||
+                            config().has_own_cpus
                         ? 0
                         : options.short_run_ns) {}
 

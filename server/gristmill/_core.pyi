@@ -104,6 +104,7 @@ class ModelOptions:
         steps: Sequence[EnsembleStep] = (),
         resources: Mapping[str, int] = ...,
         weight: int = 1,
+        has_own_cpus: bool = False,
         instance_count: int = 1,
     ) -> None: ...
 

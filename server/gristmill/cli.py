@@ -15,6 +15,7 @@ from gristmill.frontend.tls import TlsError
 from gristmill.logs import configure_logging
 from gristmill.options import Compression, Frontend, LogFormat, LogLevel, ServerOptions, TlsFiles
 from gristmill.repository.errors import RepositoryError
+from gristmill.repository.host_policy import parse_cpus
 from gristmill.repository.manager import ModelControlMode
 from gristmill.serve import run
 
@@ -92,6 +93,9 @@ def serve(
         list[str] | None,
         typer.Option(help="NAME=COUNT of a resource that models' rate_limiter names; may be repeated."),
     ] = None,
+    host_policy: Annotated[
+        list[str] | None, typer.Option(help="NAME=CPUS, 0-3,8 say, that models' host_policy names; may be repeated.")
+    ] = None,
     strict_readiness: Annotated[bool, typer.Option(help="Ready only while every model is.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="Least severe line to write.")] = LogLevel.INFO,
     log_format: Annotated[LogFormat, typer.Option(help="Form of log lines on standard error.")] = LogFormat.TEXT,
@@ -136,6 +140,7 @@ def serve(
         default_max_batch_size=default_max_batch_size,
         response_cache_bytes=response_cache_bytes,
         resources=dict(_resource(text) for text in rate_limit_resource or []),
+        host_policies=dict(_host_policy(text) for text in host_policy or []),
         strict_readiness=strict_readiness,
     )
     try:
@@ -149,6 +154,16 @@ def _resource(text: str) -> tuple[str, int]:
     if not name or not count.isdecimal() or int(count) == 0:
         _fail(EXIT_USAGE, f"--rate-limit-resource {text}: expected NAME=COUNT with a count of 1 or more")
     return name, int(count)
+
+
+def _host_policy(text: str) -> tuple[str, frozenset[int]]:
+    name, _, cpus = text.rpartition("=")
+    if not name:
+        _fail(EXIT_USAGE, f"--host-policy {text}: expected NAME=CPUS")
+    try:
+        return name, parse_cpus(cpus)
+    except ValueError as error:
+        _fail(EXIT_USAGE, f"--host-policy {text}: {error}")
 
 
 def _fail(status: int, message: str) -> NoReturn:

@@ -88,6 +88,7 @@ class ServerOptions:
     intra_op_threads: threads a backend runs one batch on; 0 leaves the choice to the backend.
     response_cache_bytes: of the answers of models whose configuration says response_cache.
     resources: what there is of each resource that models' rate_limiter names; of others, what one model needs at most.
+    host_policies: CPUs by the name that models' host_policy calls them.
     strict_readiness: the server is ready only while every model that it should serve is.
     """
 
@@ -116,4 +117,5 @@ class ServerOptions:
     default_max_batch_size: int = 64
     response_cache_bytes: int = 64 << 20
     resources: Mapping[str, int] = field(default_factory=dict)
+    host_policies: Mapping[str, frozenset[int]] = field(default_factory=dict)
     strict_readiness: bool = False

@@ -46,7 +46,7 @@ class Server:
 
         self.options = options
         self._reporter = HealthReporter()
-        loader = VersionLoader(engine, core_options, options.default_max_batch_size)
+        loader = VersionLoader(engine, core_options, options.default_max_batch_size, options.host_policies)
         self.manager = ModelManager(
             ManagerOptions(
                 options.model_repositories, options.model_control_mode, options.load_models, options.load_threads

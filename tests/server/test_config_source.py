@@ -37,7 +37,6 @@ UNSUPPORTED = {
     "instance_group.secondary_devices": "instance_group { secondary_devices { device_id: 1 } }",
     "instance_group.profile": 'instance_group { profile: "p" }',
     "instance_group.passive": "instance_group { passive: true }",
-    "instance_group.host_policy": 'instance_group { host_policy: "h" }',
 }
 SUPPORTED = """
 name: "m"

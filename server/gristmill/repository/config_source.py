@@ -57,6 +57,7 @@ _SUPPORTED: _Supported = {
         "name": None,
         "kind": None,
         "count": None,
+        "host_policy": None,
         "rate_limiter": {"resources": {"name": None, "global": None, "count": None}, "priority": None},
     },
     "response_cache": {"enable": None},

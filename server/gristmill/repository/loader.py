@@ -6,7 +6,7 @@ Blocks for as long as that takes; thread-safe. Nothing that is loaded here reach
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +17,7 @@ from gristmill_protos.model_config_pb2 import ModelConfig, ModelDynamicBatching,
 from gristmill.repository.config_source import ConfigSource
 from gristmill.repository.ensembles import Interface, StepModel, complete_ensemble, core_steps
 from gristmill.repository.errors import RepositoryError
+from gristmill.repository.host_policy import cpus_of, pinned
 from gristmill.repository.layout import VersionDirectory, verify
 from gristmill.repository.model_config import ModelFile, choose_model_file, complete_config
 from gristmill.repository.python_models import complete_python_source, config_json, declared_signature
@@ -66,11 +67,16 @@ class VersionLoader:
         engine: Engine,
         make_options: Callable[[ModelConfig, VersionDirectory], ModelOptions],
         default_max_batch_size: int,
+        host_policies: Mapping[str, Collection[int]] | None = None,
     ) -> None:
-        """`make_options` translates a version and its complete configuration for the engine."""
+        """`make_options` translates a version and its complete configuration for the engine.
+
+        `host_policies`: CPUs, by the name that configurations call them.
+        """
         self._engine = engine
         self._make_options = make_options
         self._default_max_batch_size = default_max_batch_size
+        self._host_policies = host_policies or {}
 
     def load(self, model: str, version: VersionDirectory, source: ConfigSource) -> LoadedVersion:
         """Raises RepositoryError that says why the version cannot be served."""
@@ -80,7 +86,8 @@ class VersionLoader:
             verify(version)
             file = choose_model_file(source, [name for name, _, _ in version.listing])
             config, opened = self._open(model, version, source, file)
-            servable = self._engine.load(opened, self._make_options(config, version))
+            with pinned(cpus_of(source, self._host_policies)):
+                servable = self._engine.load(opened, self._make_options(config, version))
         except Exception as error:
             raise as_repository_error(error) from error
         return LoadedVersion(version.version, config, servable)
@@ -145,6 +152,7 @@ def core_options(config: ModelConfig, version: VersionDirectory) -> ModelOptions
         steps=core_steps(config),
         resources=resources,
         weight=weight,
+        has_own_cpus=any(group.host_policy for group in config.instance_group),
         instance_count=sum(group.count for group in config.instance_group) or 1,
     )
 
