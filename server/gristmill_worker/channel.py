@@ -20,10 +20,10 @@ class ServerGoneError(Exception):
 
 
 class Channel:
-    """One end of the channel. Anybody may send; one thread at a time receives.
+    """One end of the channel. Anybody may send; one thread at a time receives, and says `have_read` after each message.
 
-    `copies`: arrays that are received are copies, and messages are let go of at once; otherwise they view the server's
-    memory until `release_received`.
+    `copies`: arrays that are received are copies, and the next message to the server lets go of what has been read;
+    otherwise they view the server's memory until a message that `releases` it.
     """
 
     def __init__(self, socket_fd: int, incoming_fd: int, outgoing_fd: int, copies: bool = False) -> None:
@@ -34,7 +34,7 @@ class Channel:
         self._arena = Arena(memoryview(self._outgoing_map))
         self._lock = threading.Lock()
         self._unreleased = 0  # messages sent that the server has not done with
-        self._received = 0  # messages received that the server has not been told to be done with
+        self._read = 0  # messages read that the server has not been told of
         self.copies = copies
 
     def fileno(self) -> int:
@@ -48,11 +48,15 @@ class Channel:
             raise ServerGoneError
         kind, released, offset, size = DOORBELL.unpack(doorbell)
         with self._lock:
-            self._received += 1
             self._unreleased -= released
             if self._unreleased == 0:
                 self._reset()
         return Kind(kind), Reader(self._incoming, offset, size, self.copies)
+
+    def have_read(self) -> None:
+        """The last message's body is not needed any more."""
+        with self._lock:
+            self._read += 1
 
     def send(self, kind: Kind, write: Callable[[Writer], None], *, releases: bool = False) -> None:
         """Send what `write` writes. `releases`: nothing views what was received before.
@@ -70,7 +74,7 @@ class Channel:
                 raise
             released = 0
             if releases or self.copies:
-                released, self._received = self._received, 0
+                released, self._read = self._read, 0
             self._unreleased += 1
             try:
                 self._socket.send(DOORBELL.pack(kind, released, offset, size))

@@ -82,10 +82,11 @@ class Worker:
         self._receiving = threading.Lock()
         self._lock = threading.Lock()
         self._streams: dict[int, bool] = {}  # open ones, and whether each is cancelled
-        self._inbox: queue.SimpleQueue[tuple[Kind, Reader] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[list[InferenceRequest] | None] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         backend_utils._worker = self
         self._model = load_model_class(self.directory / "model.py")()
+        self._is_finalized = self._is_gone = False
         self._is_async = inspect.iscoroutinefunction(getattr(self._model, "execute", None))
         if not callable(getattr(self._model, "execute", None)):
             raise TritonModelException("class TritonPythonModel has no method execute(self, requests)")
@@ -98,33 +99,24 @@ class Worker:
         """Run batches until the server has enough. Raises ServerGoneError."""
         if self._is_decoupled:
             threading.Thread(target=self._receive_for_ever, daemon=True).start()
-        while True:
-            if self._is_decoupled:
-                message = self._inbox.get()
-                if message is None:
-                    raise ServerGoneError
-            else:
-                message = self._channel.receive()
-            kind, body = message
-            if kind is Kind.FINALIZE:
-                break
-            if kind is Kind.EXECUTE:
-                self._execute(self._read_requests(body))
-            else:
-                self._handle(kind, body)
+        while not self._is_finalized:
+            requests = self._inbox.get() if self._is_decoupled else self._handle(*self._channel.receive())
+            if requests is not None:
+                self._execute(requests)
+            elif self._is_gone:
+                raise ServerGoneError
         if hasattr(self._model, "finalize"):
             self._model.finalize()
 
     def _receive_for_ever(self) -> None:
         try:
-            while True:
-                kind, body = self._channel.receive()
-                if kind in (Kind.EXECUTE, Kind.FINALIZE):
-                    self._inbox.put((kind, body))
-                else:
-                    self._handle(kind, body)
+            while not self._is_finalized:
+                requests = self._handle(*self._channel.receive())
+                if requests is not None:
+                    self._inbox.put(requests)
         except ServerGoneError:
-            self._inbox.put(None)
+            self._is_gone = True
+        self._inbox.put(None)
 
     def receive_until(self, answer: Future[InferenceResponse]) -> None:
         """Take what the server sends until this is answered."""
@@ -133,8 +125,14 @@ class Worker:
                 if not answer.done():
                     self._handle(*self._channel.receive())
 
-    def _handle(self, kind: Kind, body: Reader) -> None:
-        if kind is Kind.CANCEL:
+    def _handle(self, kind: Kind, body: Reader) -> list[InferenceRequest] | None:
+        """Do what a message says; returns the requests that are to be executed."""
+        requests = None
+        if kind is Kind.EXECUTE:
+            requests = self._read_requests(body)
+        elif kind is Kind.FINALIZE:
+            self._is_finalized = True
+        elif kind is Kind.CANCEL:
             with self._lock:
                 ticket = body.number("Q")
                 if ticket in self._streams:
@@ -146,6 +144,8 @@ class Worker:
             error = TritonError(message, code) if code else None
             self._call_room.release()
             self._calls.pop(number).answer.set_result(InferenceResponse(outputs, error))
+        self._channel.have_read()
+        return requests
 
     def _read_requests(self, body: Reader) -> list[InferenceRequest]:
         requests = []
@@ -371,6 +371,7 @@ def main(arguments: list[str]) -> None:
     kind, body = channel.receive()
     assert kind is Kind.INITIALIZE
     properties = {body.text(): body.text() for _ in range(body.number("I"))}
+    channel.have_read()
     name = properties["model_name"]
     sys.stdout = sys.stderr = _NamedLines(sys.stderr, name)
     try:

@@ -350,6 +350,13 @@ class TritonPythonModel:
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("TOTAL", 2 * total)]))
         return responses
 """
+AROUND_CALLER = """
+max_batch_size: 8 input { name: "X" } input { name: "MODEL" } output { name: "TOTAL" }
+ensemble_scheduling { step {
+  model_name: "caller"
+  input_map { key: "X" value: "X" } input_map { key: "MODEL" value: "MODEL" } output_map { key: "TOTAL" value: "TOTAL" }
+} }
+"""
 CALLER_ASYNC = """
 class TritonPythonModel:
     async def execute(self, requests):
@@ -378,7 +385,10 @@ def test_models_may_call_others(client: triton.InferenceServerClient, repository
         "input X INT64 -1 4\noutput TOTAL INT64 -1 = row_sum X\npoison X 666\n",
         "max_batch_size: 8 dynamic_batching {}",
     )
-    for name in ("sim_sum", "caller", "caller_async"):
+    around = repository / "around_caller"
+    (around / "1").mkdir(parents=True)
+    (around / "config.pbtxt").write_text(AROUND_CALLER)
+    for name in ("sim_sum", "caller", "caller_async", "around_caller"):
         client.load_model(name)
 
     def call(x: int, model: str, **options: object) -> int:
@@ -392,6 +402,7 @@ def test_models_may_call_others(client: triton.InferenceServerClient, repository
         ("nowhere", 1, "unknown model 'nowhere'|model 'nowhere'"),
         ("sim_sum", 666, "poisons this simulated model"),
         ("caller", 1, "model 'caller' waits for this answer itself"),
+        ("around_caller", 1, "step 'caller' of ensemble 'around_caller': model 'caller' waits for this answer itself"),
     ):
         with pytest.raises(InferenceServerException, match=message):
             call(x, model)

@@ -166,7 +166,7 @@ TEST_F(WorkerSessionTest, TellsWhyAModelCannotBeInitialized) {
   EXPECT_THAT(status_.message(), HasSubstr("RuntimeError: no"));
 }
 
-TEST_F(WorkerSessionTest, StreamsAnswersOfManyRequestsAndFreesTheirMemory) {
+TEST_F(WorkerSessionTest, StreamsAnswersOfManyRequests) {
   Start(kStream, true);
   ASSERT_TRUE(status_.ok()) << status_.message();
   std::vector<std::shared_ptr<CountingStream>> streams;
