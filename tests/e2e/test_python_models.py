@@ -340,7 +340,10 @@ class TritonPythonModel:
             x = pb_utils.get_input_tensor_by_name(request, "X")
             name = pb_utils.get_input_tensor_by_name(request, "MODEL").as_numpy()[0, 0].decode()
             inner = pb_utils.InferenceRequest(
-                model_name=name, requested_output_names=["TOTAL"], inputs=[x], request_id=request.request_id()
+                model_name=name,
+                requested_output_names=["TOTAL"],
+                inputs=request.inputs() if name == "around_caller" else [x],
+                request_id=request.request_id(),
             )
             answer = inner.exec()
             if answer.has_error():
