@@ -33,6 +33,7 @@ BENCHES = {
     "overload": ((1, 0.5), (3, 1.5)),
     "sweep": ((1, 0.4), (2, 1.0)),
     "neighbour": ((1, 0.5), (5, 2.0)),
+    "composed": ((1, 0.3), (5, 0.8)),
     "simulation": ((1, 0.1), (5, 0.5)),
 }
 _ERRORS = (BuildError, MissingModelError, ServerError, H2loadError, OpenLoopError, WrongAnswerError)

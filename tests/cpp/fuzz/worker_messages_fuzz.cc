@@ -47,7 +47,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::span<const std::byte> body = std::as_bytes(std::span(data, size));
   std::ranges::copy(body.first(std::min<size_t>(size, 1 << 16)), fixture.memory);
   std::vector<ItemAnswer> answers;
-  for (const size_t items : {1, 2}) {
+  for (const size_t items : {size_t{1}, size_t{2}}) {
     if (!ReadAnswers(body, *fixture.arena, fixture.config, items, &answers).ok()) continue;
     for (const ItemAnswer& answer : answers) {
       for (const TensorView& output : answer.outputs) CheckTensor(output, *fixture.arena);
