@@ -21,34 +21,34 @@ Status SystemError(const char* what) {
 
 }  // namespace
 
-Status SharedArena::Create(std::unique_ptr<SharedArena>* arena) {
+Status SharedArena::Create(std::unique_ptr<SharedArena>* arena, size_t size_bytes) {
   const int fd = memfd_create("gristmill", MFD_CLOEXEC);
   if (fd < 0) return SystemError("memfd_create");
-  if (ftruncate(fd, static_cast<off_t>(kSizeBytes)) != 0) {
+  if (ftruncate(fd, static_cast<off_t>(size_bytes)) != 0) {
     const Status status = SystemError("ftruncate");
     close(fd);
     return status;
   }
-  void* bytes = mmap(nullptr, kSizeBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  void* bytes = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
   if (bytes == MAP_FAILED) {
     const Status status = SystemError("mmap");
     close(fd);
     return status;
   }
-  madvise(bytes, kSizeBytes, MADV_DONTDUMP);
-  arena->reset(new SharedArena(fd, static_cast<std::byte*>(bytes)));
+  madvise(bytes, size_bytes, MADV_DONTDUMP);
+  arena->reset(new SharedArena(fd, static_cast<std::byte*>(bytes), size_bytes));
   return Status::Ok();
 }
 
 SharedArena::~SharedArena() {
-  munmap(bytes_, kSizeBytes);
+  munmap(bytes_, size_bytes_);
   close(fd_);
 }
 
 std::byte* SharedArena::Allocate(size_t size_bytes) {
-  if (size_bytes > kSizeBytes - used_) return nullptr;
+  if (size_bytes > size_bytes_ - used_) return nullptr;
   std::byte* const allocated = bytes_ + used_;
-  used_ = std::min((used_ + size_bytes + kAlignment - 1) / kAlignment * kAlignment, kSizeBytes);
+  used_ = std::min((used_ + size_bytes + kAlignment - 1) / kAlignment * kAlignment, size_bytes_);
   return allocated;
 }
 
@@ -58,7 +58,7 @@ void SharedArena::Reset() {
 }
 
 bool SharedArena::View(uint64_t offset, uint64_t size_bytes, std::span<const std::byte>* view) const {
-  if (offset > kSizeBytes || size_bytes > kSizeBytes - offset) return false;
+  if (offset > size_bytes_ || size_bytes > size_bytes_ - offset) return false;
   *view = {bytes_ + offset, static_cast<size_t>(size_bytes)};
   return true;
 }

@@ -20,7 +20,7 @@ class SharedArena {
   static constexpr size_t kSizeBytes = size_t{16} << 30;
   static constexpr size_t kAlignment = 64;
 
-  static Status Create(std::unique_ptr<SharedArena>* arena);
+  static Status Create(std::unique_ptr<SharedArena>* arena, size_t size_bytes = kSizeBytes);
   ~SharedArena();
   SharedArena(const SharedArena&) = delete;
   SharedArena& operator=(const SharedArena&) = delete;
@@ -38,10 +38,11 @@ class SharedArena {
   bool View(uint64_t offset, uint64_t size_bytes, std::span<const std::byte>* view) const;
 
  private:
-  SharedArena(int fd, std::byte* bytes) : fd_(fd), bytes_(bytes) {}
+  SharedArena(int fd, std::byte* bytes, size_t size_bytes) : fd_(fd), bytes_(bytes), size_bytes_(size_bytes) {}
 
   const int fd_;
   std::byte* const bytes_;
+  const size_t size_bytes_;
   size_t used_ = 0;
 };
 

@@ -16,14 +16,17 @@ void Check(bool holds) {
   if (!holds) abort();
 }
 
+constexpr size_t kMemoryBytes = 1 << 16;
+
 struct Fixture {
   std::unique_ptr<SharedArena> arena;
   std::byte* memory = nullptr;
   ModelConfig config{.name = "m", .outputs = {{"y", DataType::kInt32, {-1}}, {"t", DataType::kBytes, {-1}}}};
 
   Fixture() {
-    Check(SharedArena::Create(&arena).ok());
-    memory = arena->Allocate(1 << 16);
+    // Small, since all that is read of it takes memory.
+    Check(SharedArena::Create(&arena, kMemoryBytes).ok());
+    memory = arena->Allocate(kMemoryBytes);
   }
 };
 
@@ -45,7 +48,7 @@ void CheckTensor(const TensorView& tensor, const SharedArena& arena) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static Fixture fixture;
   const std::span<const std::byte> body = std::as_bytes(std::span(data, size));
-  std::ranges::copy(body.first(std::min<size_t>(size, 1 << 16)), fixture.memory);
+  std::ranges::copy(body.first(std::min(size, kMemoryBytes)), fixture.memory);
   std::vector<ItemAnswer> answers;
   for (const size_t items : {size_t{1}, size_t{2}}) {
     if (!ReadAnswers(body, *fixture.arena, fixture.config, items, &answers).ok()) continue;
