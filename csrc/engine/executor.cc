@@ -30,7 +30,7 @@ BatchedServable::RunRecord BatchedServable::Executor::RunBatch(std::span<std::un
   for (const auto& request : requests) total_rows += request->rows;
   Status status = Execute(requests, total_rows);
   if (status.ok()) {
-    result_.items.empty() ? Answer(requests, total_rows) : AnswerItems(requests, total_rows);
+    Answer(requests, total_rows);
     return {.rows = total_rows, .duration_ns = clock_.NowNs() - start_ns};
   }
   if (requests.size() == 1) {
@@ -73,67 +73,45 @@ Status BatchedServable::Executor::Execute(std::span<std::unique_ptr<InferRequest
   return status;
 }
 
-void BatchedServable::Executor::Answer(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
-  servable_.AwaitTurn(turn_);
-  const ModelConfig& config = servable_.config();
-  ExecutionRecord record{.rows = total_rows,
-                         .requests = requests.size(),
-                         .wall_ms = clock_.WallMs(),
-                         .compute_input_ns = result_.execute_start_ns - result_.gather_start_ns,
-                         .compute_infer_ns = result_.execute_end_ns - result_.execute_start_ns};
-  RowRange rows{.batch_rows = total_rows, .only_request = requests.size() == 1};
-  int64_t arrivals_ns = 0;
-  for (auto& request : requests) {
-    rows.count = request->rows;
-    ScatterOutputs(config, result_, *request, rows, &outputs_);
-    rows.first += rows.count;
-    arrivals_ns += request->arrival_ns;
-    record.queue_ns += result_.gather_start_ns - request->enqueue_ns;
-    const InferResponse response{
-        .model_name = config.name, .model_version = servable_.version_text(), .id = request->id, .outputs = outputs_};
-    Complete(std::move(request), Status::Ok(), &response);
-  }
-  const int64_t end_ns = clock_.NowNs();
-  record.request_ns = end_ns * static_cast<int64_t>(record.requests) - arrivals_ns;
-  record.compute_output_ns = end_ns - result_.execute_end_ns;
-  servable_.statistics_.RecordExecution(record);
-}
-
-Status BatchedServable::Executor::CheckItem(const InferRequest& request, const ItemAnswer& answer) const {
+Status BatchedServable::Executor::TakeItem(const InferRequest& request, const ItemAnswer& answer) {
   if (!answer.status.ok()) return answer.status;
   const ModelConfig& config = servable_.config();
+  outputs_.clear();
   for (uint32_t index : request.output_indices) {
+    const std::string& name = config.outputs[index].name;
     if (answer.outputs[index].dtype == DataType::kInvalid) {
-      return Internal("model '" + config.name + "' has given no output '" + config.outputs[index].name + "'");
+      return Internal("model '" + config.name + "' has given no output '" + name + "'");
     }
+    outputs_.push_back({name, answer.outputs[index]});
   }
   return Status::Ok();
 }
 
-void BatchedServable::Executor::AnswerItems(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
+void BatchedServable::Executor::Answer(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows) {
   servable_.AwaitTurn(turn_);
   const ModelConfig& config = servable_.config();
-  ExecutionRecord record{.rows = total_rows,
-                         .wall_ms = clock_.WallMs(),
+  ExecutionRecord record{.wall_ms = clock_.WallMs(),
                          .compute_input_ns = result_.execute_start_ns - result_.gather_start_ns,
                          .compute_infer_ns = result_.execute_end_ns - result_.execute_start_ns};
+  RowRange rows{.batch_rows = total_rows, .only_request = requests.size() == 1};
+  const bool by_item = !result_.items.empty();
   uint64_t failures = 0;
   int64_t failures_ns = 0;
   int64_t arrivals_ns = 0;
   for (size_t i = 0; i < requests.size(); ++i) {
     std::unique_ptr<InferRequest>& request = requests[i];
-    if (const Status status = CheckItem(*request, result_.items[i]); !status.ok()) {
+    rows.count = request->rows;
+    if (!by_item) {
+      ScatterOutputs(config, result_, *request, rows, &outputs_);
+    } else if (const Status status = TakeItem(*request, result_.items[i]); !status.ok()) {
       ++failures;
       failures_ns += clock_.NowNs() - request->arrival_ns;
-      record.rows -= request->rows;
       Complete(std::move(request), status, nullptr);
       continue;
     }
-    outputs_.clear();
-    for (uint32_t index : request->output_indices) {
-      outputs_.push_back({config.outputs[index].name, result_.items[i].outputs[index]});
-    }
+    rows.first += rows.count;
     ++record.requests;
+    record.rows += rows.count;
     arrivals_ns += request->arrival_ns;
     record.queue_ns += result_.gather_start_ns - request->enqueue_ns;
     const InferResponse response{

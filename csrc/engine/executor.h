@@ -38,11 +38,11 @@ class BatchedServable::Executor {
   void HandOver(std::span<std::unique_ptr<InferRequest>> requests);
   BatchedServable::RunRecord RunBatch(std::span<std::unique_ptr<InferRequest>> requests);
   Status Execute(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows);
-  void AnswerItems(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows);
   void Answer(std::span<std::unique_ptr<InferRequest>> requests, int64_t total_rows);
   void Fail(std::span<std::unique_ptr<InferRequest>> requests, const Status& status);
   void FailGivenUp();
-  Status CheckItem(const InferRequest& request, const ItemAnswer& answer) const;
+  /// Makes outputs_ of a model's own answer to a request.
+  Status TakeItem(const InferRequest& request, const ItemAnswer& answer);
   void Complete(std::unique_ptr<InferRequest> request, const Status& status, const InferResponse* response);
   void FlushSinks();
 

@@ -98,7 +98,7 @@ class Worker:
     def serve(self) -> None:
         """Run batches until the server has enough. Raises ServerGoneError."""
         if self._is_decoupled:
-            threading.Thread(target=self._receive_for_ever, daemon=True).start()
+            _in_thread(self._receive_for_ever)
         while not self._is_finalized:
             requests = self._inbox.get() if self._is_decoupled else self._handle(*self._channel.receive())
             if requests is not None:

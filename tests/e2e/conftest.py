@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tritonclient.grpc as triton
 
 from .grpc_clients.calls import CLIENTS, GrpcClient
 from .harness import RunningServer, serve, write_sim
@@ -82,3 +83,10 @@ def echo_server(tmp_path_factory: pytest.TempPathFactory, frontend: str) -> Iter
     write_sim(repository, "echo", 1, ECHO + "latency_us 1:500\n")
     with serve(repository, frontend=frontend) as running:
         yield running
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[triton.InferenceServerClient]:
+    """Of the server that the test's module defines."""
+    with server.client() as client:
+        yield client

@@ -109,12 +109,6 @@ def server(repository: Path, frontend: str) -> Iterator[RunningServer]:
         yield running
 
 
-@pytest.fixture
-def client(server: RunningServer) -> Iterator[triton.InferenceServerClient]:
-    with server.client() as client:
-        yield client
-
-
 def rows(*values: int) -> np.ndarray:
     return np.array([[value] * 4 for value in values], np.int64)
 

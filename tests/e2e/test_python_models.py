@@ -85,12 +85,6 @@ def server(repository: Path, frontend: str) -> Iterator[RunningServer]:
         yield running
 
 
-@pytest.fixture
-def client(server: RunningServer) -> Iterator[triton.InferenceServerClient]:
-    with server.client() as client:
-        yield client
-
-
 def rows(*values: int) -> dict[str, np.ndarray]:
     return {"X": np.array([[value] * 4 for value in values], np.int64)}
 

@@ -55,12 +55,6 @@ def server(repository: Path, frontend: str) -> Iterator[RunningServer]:
         yield running
 
 
-@pytest.fixture
-def client(server: RunningServer) -> Iterator[triton.InferenceServerClient]:
-    with server.client() as client:
-        yield client
-
-
 def ask(
     client: triton.InferenceServerClient,
     model: str,

@@ -65,12 +65,6 @@ class Stream:
         return error
 
 
-@pytest.fixture
-def client(server: RunningServer) -> Iterator[triton.InferenceServerClient]:
-    with server.client() as client:
-        yield client
-
-
 def test_many_requests_of_one_stream_are_answered_in_their_order(client: triton.InferenceServerClient) -> None:
     stream = Stream(client)
     for number in range(500):

@@ -135,14 +135,15 @@ def _called(config: ModelConfig, index: int) -> str:
 def _check_form(source: ConfigSource, config: ModelConfig) -> None:
     if source.message.platform not in ("", PLATFORM):
         raise source.error((("platform", 0),), f"expected '{PLATFORM}', got '{source.message.platform}'")
+    given = {field.name for field, _ in config.ListFields()}
     for name in _NEEDS_NO:
-        if name in {field.name for field, _ in config.ListFields()}:
+        if name in given:
             raise source.error(((name, 0),), "an ensemble has none of its own; its steps' models have")
     for name in ("response_cache", "parameters", "model_transaction_policy"):
-        if name in {field.name for field, _ in config.ListFields()}:
+        if name in given:
             raise source.error(((name, 0),), "is not supported for an ensemble; its steps' models may have it")
     for name in ("input", "output"):
-        if not getattr(config, name):
+        if name not in given:
             raise source.error((), f"an ensemble needs at least one {name}")
     if not config.ensemble_scheduling.step:
         raise source.error((("ensemble_scheduling", 0),), "expected at least one step")

@@ -21,6 +21,7 @@ from gristmill.repository.errors import ConfigError
 from gristmill.repository.signature import Tensor, protocol_datatype
 
 _COMPLETES = "auto_complete_config"
+_ENVIRONMENT = "EXECUTION_ENV_PATH"
 
 # A model that imports a large framework takes a while, and one that waits for something would do so for ever.
 _COMPLETION_LIMIT_S = 300
@@ -52,9 +53,9 @@ def complete_python_source(source: ConfigSource, path: Path, model: str) -> Conf
     if _COMPLETES not in path.read_text(encoding="utf-8", errors="replace"):
         return source
     python, worker = python_worker()
-    environment = source.message.parameters["EXECUTION_ENV_PATH"].string_value if _has_environment(source) else ""
-    if environment:
-        python = f"{environment}/bin/python"
+    parameters = source.message.parameters
+    if _ENVIRONMENT in parameters:
+        python = f"{parameters[_ENVIRONMENT].string_value}/bin/python"
     task = json.dumps({"path": str(path), "config": _to_dict(source.message)})
     try:
         done = subprocess.run(
@@ -93,10 +94,6 @@ def declared_signature(source: ConfigSource) -> _DeclaredSignature:
 def config_json(config: ModelConfig) -> str:
     """A configuration as models get it: every field that has a default, and numbers as numbers."""
     return json.dumps(_to_dict(config))
-
-
-def _has_environment(source: ConfigSource) -> bool:
-    return "EXECUTION_ENV_PATH" in source.message.parameters
 
 
 def _declare(

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "fuzz/checks.h"
 #include "protocol/infer_request_decoder.h"
 #include "protocol/infer_response_encoder.h"
 #include "protocol/protobuf_oracle.h"
@@ -13,10 +14,6 @@
 namespace {
 
 using namespace gristmill;  // NOLINT
-
-void Check(bool holds) {
-  if (!holds) abort();
-}
 
 bool Inside(std::span<const std::byte> part, std::span<const std::byte> whole) {
   return part.empty() || (part.data() >= whole.data() && part.data() + part.size() <= whole.data() + whole.size());
@@ -32,13 +29,7 @@ std::span<const std::byte> AsBytes(std::string_view text) { return std::as_bytes
 void CheckInput(const InputTensor& input, const InferRequest& request) {
   const TensorView& tensor = input.tensor;
   Check(Owned(AsBytes(input.name), request) && Owned(tensor.data, request));
-  const int64_t count = tensor.shape.ElementCount();
-  Check(count >= 0);
-  if (tensor.dtype == DataType::kBytes) {
-    Check(ForEachBytesElement(tensor.data, [](std::span<const std::byte>) {}) == count);
-  } else {
-    Check(tensor.data.size() == static_cast<size_t>(count) * ElementSizeBytes(tensor.dtype));
-  }
+  CheckSize(tensor);
 }
 
 }  // namespace

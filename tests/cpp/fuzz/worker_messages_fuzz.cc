@@ -7,14 +7,11 @@
 #include <memory>
 
 #include "backends/python/worker_messages.h"
+#include "fuzz/checks.h"
 
 namespace {
 
 using namespace gristmill;  // NOLINT
-
-void Check(bool holds) {
-  if (!holds) abort();
-}
 
 constexpr size_t kMemoryBytes = 1 << 16;
 
@@ -34,13 +31,7 @@ void CheckTensor(const TensorView& tensor, const SharedArena& arena) {
   if (tensor.dtype == DataType::kInvalid) return;
   std::span<const std::byte> inside;
   Check(arena.View(arena.OffsetOf(tensor.data.data()), tensor.data.size(), &inside));
-  const int64_t count = tensor.shape.ElementCount();
-  Check(count >= 0);
-  if (tensor.dtype == DataType::kBytes) {
-    Check(ForEachBytesElement(tensor.data, [](std::span<const std::byte>) {}) == count);
-  } else {
-    Check(tensor.data.size() == static_cast<size_t>(count) * ElementSizeBytes(tensor.dtype));
-  }
+  CheckSize(tensor);
 }
 
 }  // namespace
